@@ -1,0 +1,83 @@
+// Package audit writes down every decision of the gateway, so that what happened
+// can be shown and cannot be changed unseen.
+//
+// The data plane hands a [Record] to a [Recorder]. The log turns it into an OCSF
+// event, counts repeated denials instead of repeating them, links the event to
+// the one before by its hash, and appends it to the sink. [Verify] reads a log
+// back and says whether anything was removed, added or altered.
+package audit
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/bulkhead-dev/bulkhead/gateway/policy"
+)
+
+// Class is an OCSF 1.6 class_uid.
+type Class int
+
+const (
+	NetworkActivity  Class = 4001
+	HTTPActivity     Class = 4002
+	DNSActivity      Class = 4003
+	DetectionFinding Class = 2004
+)
+
+// Activity is what happened, as OCSF's Network Activity numbers it.
+type Activity int
+
+const (
+	Open   Activity = 1
+	Close  Activity = 2
+	Refuse Activity = 5
+)
+
+// Record is one decision, or the end of one permitted flow, as the data plane
+// saw it.
+type Record struct {
+	Class    Class
+	Activity Activity
+	Time     time.Time
+	Src, Dst netip.AddrPort // Dst is zero for a question; port 0 where the protocol has none
+	Proto    policy.Proto
+	Host     string // normalised name, empty for none
+	Decision policy.Decision
+	Digest   string // of the ruleset that decided
+	Pin      *Pin   // which answer tied the name to the address
+	DNS      *DNS
+	HTTP     *HTTP
+	// At the end of a flow: bytes from and to the agent, and how long it lived.
+	BytesOut, BytesIn int64
+	Duration          time.Duration
+	// Message is for a person; empty is fine.
+	Message string
+}
+
+// Pin is the evidence that a name was resolved to an address.
+type Pin struct {
+	Question string        `json:"question"`
+	Answer   netip.Addr    `json:"answer"`
+	Asked    time.Time     `json:"asked"`
+	TTL      time.Duration `json:"-"`
+	Bound    string        `json:"bound"` // the owner name whose TTL was the lowest
+}
+
+// DNS is what a DNS Activity event adds.
+type DNS struct {
+	Type    string   // A, AAAA, …
+	Rcode   string   // NOERROR, NXDOMAIN, …
+	Answers []string // addresses that were given
+}
+
+// HTTP is what an HTTP Activity event adds. The query of a URL is never written.
+type HTTP struct {
+	Method, Path string
+	Status       int
+}
+
+// Recorder takes records. An error means that the record could not be made
+// durable; whoever asked must then refuse what it was about to permit.
+type Recorder interface {
+	Record(Record) error
+}
