@@ -1,0 +1,456 @@
+package pin
+
+import (
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"iter"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unique"
+
+	"github.com/bulkhead-dev/bulkhead/gateway/policy"
+)
+
+// What Options leave at zero.
+const (
+	DefaultPerSource = 20_000
+	DefaultSources   = 16_384
+	DefaultTotal     = 1_000_000
+	DefaultFloor     = 60 * time.Second
+	DefaultGrace     = 10 * time.Minute
+	DefaultLate      = 24 * time.Hour
+	DefaultIdle      = time.Hour
+)
+
+const (
+	// maxTTL caps what an authority may claim (RFC 2181 allows 68 years): a pin
+	// must not outlive the day after which it has to be asked for again.
+	maxTTL = 24 * time.Hour
+	// slack is how much later an expiry must be to be worth a write. Answers from
+	// the cache carry what is left of their TTL, so they renew nothing; answers
+	// below the floor would otherwise be written at every question.
+	slack = 5 * time.Second
+	// maxNamesPerAddr bounds the walk that a lookup makes. A crowded edge address
+	// carries a few dozen permitted names for one source.
+	maxNamesPerAddr = 256
+	// maxOthers bounds what Addrs returns: nobody dials more alternatives.
+	maxOthers = 16
+
+	shardCount = 64
+)
+
+// ErrQuota is in the chain of every error that Add gives for want of room.
+var ErrQuota = errors.New("no room for more pins")
+
+// Options says how much a Store holds and for how long. The zero value is the
+// product's default.
+type Options struct {
+	Scope     policy.PinScope // empty: source
+	PerSource int             // pins of one source; in shared scope, of all
+	Sources   int             // sources with pins
+	Total     int             // pins of all sources together
+	Floor     time.Duration   // least TTL that a pin is given
+	Grace     time.Duration   // after the TTL, for clients that hold on to an answer
+	Late      time.Duration   // after that: the pin is Stale and must be asked for again
+	Idle      time.Duration   // a source that did nothing for so long is forgotten
+	Now       func() time.Time
+}
+
+func orDefault[T comparable](v *T, fallback T) {
+	if zero := *new(T); *v == zero {
+		*v = fallback
+	}
+}
+
+// Answer is one address of an answer, with the TTL that binds it: the lowest on
+// the way from the question to the address. Bound is the owner name of that TTL.
+type Answer struct {
+	Addr  netip.Addr
+	TTL   time.Duration
+	Bound string
+}
+
+// Entry is one pin.
+type Entry struct {
+	Source netip.Addr // zero where pins hold for all agents
+	Name   string     // the question
+	Addr   netip.Addr
+	Asked  time.Time     // when the answer was given
+	TTL    time.Duration // as answered
+	Bound  string        // owner name of the lowest TTL
+	Until  time.Time     // fresh until then
+	Gone   time.Time     // stale until then
+}
+
+// Match is what a Store knows about a destination and a claimed name.
+type Match struct {
+	State policy.PinState
+	// Stale says that the pin's TTL and grace have passed: ask for the name again
+	// and look up once more.
+	Stale bool
+	Entry Entry // the pin, where State is PinMatch
+}
+
+// record is one pin as held. It is in two lists: the pins of its address and the
+// pins of its name.
+type record struct {
+	addr     netip.Addr
+	name     unique.Handle[string]
+	bound    unique.Handle[string]
+	asked    int64 // Unix nanoseconds
+	ttl      time.Duration
+	sameAddr *record
+	sameName *record
+}
+
+// source holds the pins of one agent.
+type source struct {
+	active atomic.Int64 // Unix nanoseconds of the last sign of life
+	byAddr map[netip.Addr]*record
+	byName map[unique.Handle[string]]*record
+	count  int
+	// crowded is the moment before which a search for stale pins to drop finds
+	// none, so that a source at its quota costs no scan per question.
+	crowded int64
+}
+
+type shard struct {
+	mu      sync.RWMutex
+	sources map[netip.Addr]*source
+}
+
+// Store holds pins in memory. Its methods may be called from any number of
+// goroutines.
+type Store struct {
+	opt     Options
+	seed    maphash.Seed
+	shards  [shardCount]shard
+	sources atomic.Int64
+	total   atomic.Int64
+}
+
+// New returns an empty Store.
+func New(opt Options) *Store {
+	orDefault(&opt.Scope, policy.ScopeSource)
+	orDefault(&opt.PerSource, DefaultPerSource)
+	orDefault(&opt.Sources, DefaultSources)
+	orDefault(&opt.Total, DefaultTotal)
+	orDefault(&opt.Floor, DefaultFloor)
+	orDefault(&opt.Grace, DefaultGrace)
+	orDefault(&opt.Late, DefaultLate)
+	orDefault(&opt.Idle, DefaultIdle)
+	if opt.Now == nil {
+		opt.Now = time.Now
+	}
+	s := &Store{opt: opt, seed: maphash.MakeSeed()}
+	for i := range s.shards {
+		s.shards[i].sources = map[netip.Addr]*source{}
+	}
+	return s
+}
+
+// Scope says for whom the pins hold.
+func (s *Store) Scope() policy.PinScope { return s.opt.Scope }
+
+// Len returns the number of sources and of pins, those that wait for the next
+// sweep included.
+func (s *Store) Len() (sources, pins int) { return int(s.sources.Load()), int(s.total.Load()) }
+
+// Owner is the source that a pin made for src is held under: src itself, or the
+// zero Addr where pins hold for all agents.
+func (s *Store) Owner(src netip.Addr) netip.Addr {
+	if s.opt.Scope == policy.ScopeSource {
+		return src.Unmap()
+	}
+	return netip.Addr{}
+}
+
+func (s *Store) shard(owner netip.Addr) *shard {
+	return &s.shards[maphash.Comparable(s.seed, owner)%shardCount]
+}
+
+func (s *Store) until(r *record) int64 {
+	return r.asked + int64(max(r.ttl, s.opt.Floor)+s.opt.Grace)
+}
+
+func (s *Store) gone(r *record) int64 { return s.until(r) + int64(s.opt.Late) }
+
+// Life is how long a pin of an answer with this TTL is of any use, and so how long
+// its gate keys must stand: a flow on a stale pin has to reach the enforcer, which
+// asks for the name again.
+func (s *Store) Life(ttl time.Duration) time.Duration {
+	return max(min(ttl, maxTTL), s.opt.Floor) + s.opt.Grace + s.opt.Late
+}
+
+// Held reports whether Add would change nothing worth a write; then the gate was
+// admitted already, too. The error says that Add would find no room. It also
+// counts as a sign of life of the source.
+func (s *Store) Held(src netip.Addr, name string, answers []Answer) (bool, error) {
+	owner, now := s.Owner(src), s.opt.Now().UnixNano()
+	sh := s.shard(owner)
+	sh.mu.RLock()
+	defer sh.mu.RUnlock()
+	so := sh.sources[owner]
+	if so == nil {
+		return false, s.roomLocked(nil, owner, len(answers), now)
+	}
+	so.active.Store(now)
+	h := unique.Make(name)
+	missing, held := 0, true
+	for _, a := range answers {
+		r := so.find(a.Addr.Unmap(), h)
+		switch {
+		case r == nil:
+			missing++
+		case s.later(r, a, now):
+			held = false
+		}
+	}
+	if missing == 0 {
+		return held, nil
+	}
+	return false, s.roomLocked(so, owner, missing, now)
+}
+
+// later reports whether the answer moves the record's expiry by more than slack.
+func (s *Store) later(r *record, a Answer, now int64) bool {
+	renewed := now + int64(max(min(a.TTL, maxTTL), s.opt.Floor)+s.opt.Grace)
+	return renewed > s.until(r)+int64(slack)
+}
+
+// roomLocked says which bound n more pins would break. Stale pins make room, so
+// they do not count against their source.
+func (s *Store) roomLocked(so *source, owner netip.Addr, n int, now int64) error {
+	switch {
+	case so == nil && int(s.sources.Load()) >= s.opt.Sources:
+		return fmt.Errorf("%w: %d sources have pins already", ErrQuota, s.opt.Sources)
+	case int(s.total.Load())+n > s.opt.Total:
+		return fmt.Errorf("%w: all sources together hold %d already", ErrQuota, s.opt.Total)
+	case n > s.opt.PerSource, so != nil && so.count+n > s.opt.PerSource && so.crowded > now:
+		return fmt.Errorf("%w: %s holds %d of %d", ErrQuota, ownerName(owner), countOf(so), s.opt.PerSource)
+	}
+	return nil
+}
+
+func countOf(so *source) int {
+	if so == nil {
+		return 0
+	}
+	return so.count
+}
+
+func ownerName(owner netip.Addr) string {
+	if owner.IsValid() {
+		return owner.String()
+	}
+	return "the shared scope"
+}
+
+// Add pins every address to the name for src. Either all are pinned or, with an
+// error that wraps ErrQuota, none is. A pin's expiry is never brought forward: an
+// earlier answer stays good for the TTL that it came with.
+func (s *Store) Add(src netip.Addr, name string, answers []Answer) error {
+	if held, err := s.Held(src, name, answers); held || err != nil {
+		return err
+	}
+	owner, now := s.Owner(src), s.opt.Now().UnixNano()
+	sh := s.shard(owner)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	return s.addLocked(sh, owner, name, answers, now)
+}
+
+func (s *Store) addLocked(sh *shard, owner netip.Addr, name string, answers []Answer, now int64) error {
+	so, h := sh.sources[owner], unique.Make(name)
+	var missing []Answer
+	for _, a := range answers {
+		if !slices.ContainsFunc(missing, func(m Answer) bool { return m.Addr == a.Addr }) && so.find(a.Addr.Unmap(), h) == nil {
+			missing = append(missing, a)
+		}
+	}
+	if so != nil && so.count+len(missing) > s.opt.PerSource && so.crowded <= now {
+		s.dropStaleLocked(so, now)
+	}
+	if err := s.roomLocked(so, owner, len(missing), now); err != nil {
+		return err
+	}
+	for _, a := range missing {
+		if n := so.names(a.Addr.Unmap()); n >= maxNamesPerAddr {
+			return fmt.Errorf("%w: %s is pinned to %d names already", ErrQuota, a.Addr, n)
+		}
+	}
+	if so == nil {
+		so = &source{byAddr: map[netip.Addr]*record{}, byName: map[unique.Handle[string]]*record{}}
+		sh.sources[owner] = so
+		s.sources.Add(1)
+	}
+	so.active.Store(now)
+	for _, a := range answers {
+		addr, ttl := a.Addr.Unmap(), min(max(a.TTL, 0), maxTTL)
+		r := so.find(addr, h)
+		switch {
+		case r == nil:
+			r = &record{addr: addr, name: h, sameAddr: so.byAddr[addr], sameName: so.byName[h]}
+			so.byAddr[addr], so.byName[h] = r, r
+			so.count++
+			s.total.Add(1)
+		case !s.later(r, a, now):
+			continue
+		}
+		r.asked, r.ttl, r.bound = now, ttl, unique.Make(a.Bound)
+	}
+	return nil
+}
+
+// find returns the record that ties the address to the name, if there is one. It
+// may be past its time.
+func (so *source) find(addr netip.Addr, name unique.Handle[string]) *record {
+	if so == nil {
+		return nil
+	}
+	for r := so.byAddr[addr]; r != nil; r = r.sameAddr {
+		if r.name == name {
+			return r
+		}
+	}
+	return nil
+}
+
+func (so *source) names(addr netip.Addr) int {
+	n := 0
+	if so != nil {
+		for r := so.byAddr[addr]; r != nil; r = r.sameAddr {
+			n++
+		}
+	}
+	return n
+}
+
+// Lookup relates a destination to the name that a flow of src claims. PinOther and
+// PinNone tell whether the address is pinned to any name at all.
+func (s *Store) Lookup(src, addr netip.Addr, name string) Match {
+	owner, now := s.Owner(src), s.opt.Now().UnixNano()
+	sh := s.shard(owner)
+	sh.mu.RLock()
+	defer sh.mu.RUnlock()
+	so := sh.sources[owner]
+	if so == nil {
+		return Match{}
+	}
+	so.active.Store(now)
+	m := Match{}
+	for r := so.byAddr[addr.Unmap()]; r != nil; r = r.sameAddr {
+		if s.gone(r) <= now {
+			continue
+		}
+		if r.name.Value() == name {
+			return Match{State: policy.PinMatch, Stale: s.until(r) <= now, Entry: s.entry(owner, r)}
+		}
+		m.State = policy.PinOther
+	}
+	return m
+}
+
+// Names returns all names that addr is pinned to for src, stale ones included, in
+// no order. It stands in for the name of a TLS flow that claims none; ask Lookup
+// whether each is stale.
+func (s *Store) Names(src, addr netip.Addr) []string {
+	owner, now := s.Owner(src), s.opt.Now().UnixNano()
+	sh := s.shard(owner)
+	sh.mu.RLock()
+	defer sh.mu.RUnlock()
+	var names []string
+	if so := sh.sources[owner]; so != nil {
+		for r := so.byAddr[addr.Unmap()]; r != nil; r = r.sameAddr {
+			if s.gone(r) > now {
+				names = append(names, r.name.Value())
+			}
+		}
+	}
+	return names
+}
+
+// Addrs returns the addresses that are freshly pinned to name for src, the latest
+// answer first, at most 16. The enforcer dials the others where one does not
+// answer.
+func (s *Store) Addrs(src netip.Addr, name string) []netip.Addr {
+	owner, now := s.Owner(src), s.opt.Now().UnixNano()
+	sh := s.shard(owner)
+	sh.mu.RLock()
+	var fresh []Entry
+	if so := sh.sources[owner]; so != nil {
+		for r := so.byName[unique.Make(name)]; r != nil; r = r.sameName {
+			if s.until(r) > now {
+				fresh = append(fresh, s.entry(owner, r))
+			}
+		}
+	}
+	sh.mu.RUnlock()
+	slices.SortStableFunc(fresh, func(a, b Entry) int { return b.Asked.Compare(a.Asked) })
+	fresh = fresh[:min(len(fresh), maxOthers)]
+	addrs := make([]netip.Addr, len(fresh))
+	for i, e := range fresh {
+		addrs[i] = e.Addr
+	}
+	return addrs
+}
+
+// Touch is a sign of life of src, such as a flow that it has open: its pins are not
+// forgotten for idleness. It renews none of them.
+func (s *Store) Touch(src netip.Addr) {
+	owner := s.Owner(src)
+	sh := s.shard(owner)
+	sh.mu.RLock()
+	defer sh.mu.RUnlock()
+	if so := sh.sources[owner]; so != nil {
+		so.active.Store(s.opt.Now().UnixNano())
+	}
+}
+
+func (s *Store) entry(owner netip.Addr, r *record) Entry {
+	return Entry{
+		Source: owner, Name: r.name.Value(), Addr: r.addr,
+		Asked: time.Unix(0, r.asked), TTL: r.ttl, Bound: r.bound.Value(),
+		Until: time.Unix(0, s.until(r)), Gone: time.Unix(0, s.gone(r)),
+	}
+}
+
+// Entries iterates over all pins that are not gone. It copies one shard at a time,
+// so the caller may use the Store meanwhile.
+func (s *Store) Entries() iter.Seq[Entry] {
+	return func(yield func(Entry) bool) {
+		for i := range s.shards {
+			for _, e := range s.copyShard(&s.shards[i]) {
+				if !yield(e) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func (s *Store) copyShard(sh *shard) []Entry {
+	now := s.opt.Now().UnixNano()
+	sh.mu.RLock()
+	defer sh.mu.RUnlock()
+	var all []Entry
+	for owner, so := range sh.sources {
+		all = s.appendLocked(all, owner, so, now)
+	}
+	return all
+}
+
+func (s *Store) appendLocked(to []Entry, owner netip.Addr, so *source, now int64) []Entry {
+	for _, head := range so.byAddr {
+		for r := head; r != nil; r = r.sameAddr {
+			if s.gone(r) > now {
+				to = append(to, s.entry(owner, r))
+			}
+		}
+	}
+	return to
+}

@@ -1,0 +1,168 @@
+package pin
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"github.com/bulkhead-dev/bulkhead/gateway/policy"
+)
+
+// Ports says what the gate must admit once dst is pinned to name for src
+// ([policy.Ruleset.Gate]).
+type Ports func(src, dst netip.Addr, name string) []policy.ProtoPort
+
+// Keys returns the gate keys of pins of one source: owner as [Store.Owner] gives
+// it. An address that several names share is admitted once.
+func Keys(owner, src netip.Addr, name string, addrs []netip.Addr, ports Ports) []GateKey {
+	var keys []GateKey
+	for _, addr := range addrs {
+		for _, p := range ports(src, addr, name) {
+			keys = append(keys, GateKey{Src: owner, Dst: addr, Proto: p.Proto, Port: p.Port})
+		}
+	}
+	return keys
+}
+
+// Sweep drops what is gone and forgets sources that were idle. It returns the pins
+// of the latter, whose gate keys somebody must revoke: the next machine with that
+// address shall not inherit them.
+func (s *Store) Sweep() []Entry {
+	now := s.opt.Now().UnixNano()
+	var forgotten []Entry
+	for i := range s.shards {
+		sh := &s.shards[i]
+		sh.mu.Lock()
+		for owner, so := range sh.sources {
+			idle := now-so.active.Load() >= int64(s.opt.Idle)
+			if idle {
+				forgotten = s.appendLocked(forgotten, owner, so, now)
+				s.total.Add(-int64(so.count))
+				so.count = 0
+			} else {
+				s.dropLocked(so, func(r *record) bool { return s.gone(r) <= now })
+			}
+			if so.count == 0 {
+				delete(sh.sources, owner)
+				s.sources.Add(-1)
+			}
+		}
+		sh.mu.Unlock()
+	}
+	return forgotten
+}
+
+// dropStaleLocked makes room: a fresh answer is worth more than a late one.
+func (s *Store) dropStaleLocked(so *source, now int64) {
+	next := now + int64(s.opt.Floor)
+	s.dropLocked(so, func(r *record) bool {
+		until := s.until(r)
+		if until > now {
+			next = min(next, until)
+		}
+		return until <= now
+	})
+	so.crowded = next
+}
+
+// dropLocked removes the records that drop names, in one pass over both indexes.
+func (s *Store) dropLocked(so *source, drop func(*record) bool) {
+	before := so.count
+	for addr, head := range so.byAddr {
+		p := &head
+		for *p != nil {
+			if drop(*p) {
+				*p = (*p).sameAddr
+				so.count--
+			} else {
+				p = &(*p).sameAddr
+			}
+		}
+		if head == nil {
+			delete(so.byAddr, addr)
+		} else {
+			so.byAddr[addr] = head
+		}
+	}
+	if so.count == before {
+		return
+	}
+	s.total.Add(int64(so.count - before))
+	for name, head := range so.byName {
+		p := &head
+		for *p != nil {
+			if drop(*p) {
+				*p = (*p).sameName
+			} else {
+				p = &(*p).sameName
+			}
+		}
+		if head == nil {
+			delete(so.byName, name)
+		} else {
+			so.byName[name] = head
+		}
+	}
+}
+
+// maxBatch bounds the keys of one call of the gate, so that one netlink message
+// batch stays small.
+const maxBatch = 512
+
+// Expire sweeps, and revokes the gate keys of the sources that it forgot. Keys of
+// single pins that are gone lapse in the kernel by themselves.
+func (s *Store) Expire(ctx context.Context, gate Gate, ports Ports) error {
+	forgotten := s.Sweep()
+	keys := map[GateKey]bool{}
+	for _, e := range forgotten {
+		for _, k := range Keys(e.Source, e.Source, e.Name, []netip.Addr{e.Addr}, ports) {
+			keys[k] = true
+		}
+	}
+	batch := make([]GateKey, 0, min(len(keys), maxBatch))
+	for k := range keys {
+		batch = append(batch, k)
+		if len(batch) == maxBatch {
+			if err := gate.Revoke(ctx, batch); err != nil {
+				return err
+			}
+			batch = batch[:0]
+		}
+	}
+	if len(batch) == 0 {
+		return nil
+	}
+	return gate.Revoke(ctx, batch)
+}
+
+// Readmit puts the keys of every pin into the gate, for the time that is left: after
+// a restart, and after a reload has changed what names may do.
+func (s *Store) Readmit(ctx context.Context, gate Gate, ports Ports) error {
+	// One call has one lifetime, so pins are gathered by the hour in which they
+	// go. Rounding up is harmless: the enforcer judges the pin, not the key.
+	byHour := map[time.Duration][]GateKey{}
+	flush := func(life time.Duration) error {
+		keys := byHour[life]
+		delete(byHour, life)
+		if len(keys) == 0 {
+			return nil
+		}
+		return gate.Admit(ctx, keys, life)
+	}
+	now := s.opt.Now()
+	for e := range s.Entries() {
+		life := (e.Gone.Sub(now) + time.Hour).Truncate(time.Hour)
+		byHour[life] = append(byHour[life], Keys(e.Source, e.Source, e.Name, []netip.Addr{e.Addr}, ports)...)
+		if len(byHour[life]) >= maxBatch {
+			if err := flush(life); err != nil {
+				return err
+			}
+		}
+	}
+	for life := range byHour {
+		if err := flush(life); err != nil {
+			return err
+		}
+	}
+	return nil
+}
