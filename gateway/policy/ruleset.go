@@ -2,17 +2,57 @@ package policy
 
 import (
 	"net/netip"
+
+	"github.com/gaissmai/bart"
 )
 
 // Ruleset is a compiled, immutable document. Its methods may be called from any
 // number of goroutines.
+//
+// Every dimension of matching (source, destination, port, name) is a table from a
+// value to the set of rules it satisfies. A decision intersects those sets, so its
+// cost does not grow with names or prefixes.
 type Ruleset struct {
-	doc *Document
-	env Environment
+	doc              *Document
+	env              Environment
+	digest           string
+	rules            []rule // in priority order
+	defaultMonitored bool
+	watches          bool // something is monitored
+	in               *interner
+
+	enforced    bitset // rules that decide
+	permits     bitset
+	byNames     bitset // rules with web groups
+	threats     bitset // rules with a threat group among their destinations
+	threatNames bitset // of those, the ones whose feeds hold names
+	allAgents   bitset // rules that apply to a question of all agents together
+
+	srcAny, srcInternet bitset
+	dstAny, dstInternet bitset
+	src, dst            *bart.Table[uint32]
+
+	fqdns, hosts, bad *nameTable // web group names, URL hosts, threat names
+
+	namePorts   []PortRange
+	protoPorts  map[Proto]*portTable
+	otherProtos uint32
+
+	// blockers lists, for each permit by name, the earlier denies that refuse
+	// everything which it could permit, so that resolving for it would be idle.
+	blockers  []bitset
+	ancestors map[string]struct{} // names above resolvable names
+	direct    []direct
 }
 
 // Document returns the document that the ruleset was compiled from.
 func (r *Ruleset) Document() *Document { return r.doc }
+
+// Digest identifies the document: "sha256:" and the hash of its canonical form.
+func (r *Ruleset) Digest() string { return r.digest }
+
+// NamePorts returns the TCP ports on which flows carry names.
+func (r *Ruleset) NamePorts() []PortRange { return r.namePorts }
 
 // Question is the answer to a DNS question.
 type Question struct {

@@ -1,0 +1,429 @@
+package policy
+
+// tri is a three-valued answer: later facts can turn maybe into yes or no.
+type tri uint8
+
+const (
+	no tri = iota
+	maybe
+	yes
+)
+
+// cause says which test gave a rule's answer. Explain puts it into words.
+type cause uint8
+
+const (
+	causeMatch cause = iota
+	causeSource
+	causePort
+	causeDestination
+	causeThreatAddress
+	causeThreatName
+	causeNameUnknown
+	causeNamesNotHere
+	causeNoName
+	causeOtherName
+	causeNotPinned
+	causeAddressMismatch
+	causeNotTLS
+	causeWireUnknown
+	causeBudget
+	causeRequestUnknown
+	causeNeedsDecryption
+	causeRequest
+)
+
+// nearMiss maps the causes by which only the binding of name and address, and
+// nothing else, kept a PERMIT from matching, to the reason that a person should
+// read with the denial.
+var nearMiss = map[cause]Reason{
+	causeNotPinned:       ReasonNotPinned,
+	causeAddressMismatch: ReasonAddressMismatch,
+	causeNoName:          ReasonNoName,
+	causeNotTLS:          ReasonNotTLS,
+}
+
+// scratchWords bounds the rules (64 per word) for which a decision allocates
+// nothing.
+const scratchWords = 16
+
+// facts are a flow's places in every dimension, looked up once per decision.
+type facts struct {
+	*Flow
+	src, dst, port     bitset
+	internet, fromInet bool
+	hasNames           bool // names exist on this protocol and port
+	web, host, bad     bitset
+	pinAny, pinAll     bitset
+	scratch            [5][scratchWords]uint64
+}
+
+func (r *Ruleset) none() bitset { return r.in.sets[empty] }
+
+// buffer returns the k-th scratch set, zeroed.
+func (r *Ruleset) buffer(f *facts, k int) bitset {
+	words := len(r.none())
+	if words > scratchWords {
+		return make(bitset, words)
+	}
+	b := bitset(f.scratch[k][:words])
+	clear(b)
+	return b
+}
+
+// gather looks the flow up in every table.
+func (r *Ruleset) gather(f *facts, flow *Flow) {
+	f.Flow = flow
+	f.src, f.dst, f.web, f.host, f.bad = r.none(), r.none(), r.none(), r.none(), r.none()
+	f.pinAny, f.pinAll = r.none(), r.none()
+	if id, ok := r.src.Lookup(flow.Src); ok {
+		f.src = r.in.sets[id]
+	}
+	f.fromInet = IsInternet(flow.Src)
+	if id, ok := r.dst.Lookup(flow.Dst); ok {
+		f.dst = r.in.sets[id]
+	}
+	f.internet = IsInternet(flow.Dst)
+	f.port = r.in.sets[r.otherProtos]
+	if t := r.protoPorts[flow.Proto]; t != nil {
+		f.port = r.in.sets[t.lookup(flow.Port)]
+	}
+	f.hasNames = r.isNamePort(flow.Proto, flow.Port)
+	if !f.hasNames {
+		return
+	}
+	if flow.Name != "" {
+		f.web = r.fqdns.lookup(flow.Name, r.buffer(f, 0))
+		f.host = r.hosts.lookup(flow.Name, r.buffer(f, 1))
+		f.bad = r.bad.lookup(flow.Name, r.buffer(f, 2))
+	}
+	if len(flow.PinnedNames) > 0 && (flow.Stage == StagePacket || flow.Name == "") {
+		r.gatherPinned(f)
+	}
+}
+
+// gatherPinned finds the rules that hold any, and all, of the names pinned to the
+// destination.
+func (r *Ruleset) gatherPinned(f *facts) {
+	var buf facts // its scratch only
+	f.pinAny, f.pinAll = r.buffer(f, 3), r.buffer(f, 4)
+	for k, name := range f.PinnedNames {
+		web := r.fqdns.lookup(name, r.buffer(&buf, 0))
+		f.pinAny.or(web)
+		f.pinAny.or(r.hosts.lookup(name, r.buffer(&buf, 1)))
+		if k == 0 {
+			f.pinAll.or(web)
+		} else {
+			f.pinAll.and(web)
+		}
+	}
+}
+
+func (r *Ruleset) isNamePort(proto Proto, port uint16) bool {
+	if proto != TCP {
+		return false
+	}
+	for _, p := range r.namePorts {
+		if p.Lo <= port && port <= p.Hi {
+			return true
+		}
+	}
+	return false
+}
+
+// match says whether one rule matches what is known of a flow, and why. It is the
+// only place that compares a flow with a rule.
+func (r *Ruleset) match(i int, f *facts) (tri, cause) {
+	u := &r.rules[i]
+	if !f.src.has(i) && !r.srcAny.has(i) && !(f.fromInet && r.srcInternet.has(i)) {
+		return no, causeSource
+	}
+	if !f.port.has(i) {
+		return no, causePort
+	}
+	answer, why := r.matchDestination(i, f)
+	if answer == no {
+		return no, why
+	}
+	if u.Budget != nil && f.Proto != TCP {
+		return no, causeBudget // bytes are metered where they are spliced
+	}
+	if u.EnsureTLS {
+		switch {
+		case f.Proto != TCP:
+			return no, causeNotTLS
+		case f.Stage == StagePacket:
+			answer, why = maybe, causeWireUnknown
+		case f.Wire != WireTLS:
+			return no, causeNotTLS
+		}
+	}
+	if u.byName {
+		named, c := r.matchName(i, f)
+		if named < answer || c != causeMatch {
+			answer, why = min(answer, named), c
+		}
+	}
+	return answer, why
+}
+
+func (r *Ruleset) matchDestination(i int, f *facts) (tri, cause) {
+	u := &r.rules[i]
+	if f.dst.has(i) || r.dstAny.has(i) || f.internet && r.dstInternet.has(i) {
+		if u.threatOnly {
+			return yes, causeThreatAddress
+		}
+		return yes, causeMatch
+	}
+	if r.threatNames.has(i) && f.hasNames {
+		if f.bad.has(i) {
+			return yes, causeThreatName
+		}
+		if f.Stage == StagePacket {
+			return maybe, causeNameUnknown
+		}
+	}
+	return no, causeDestination
+}
+
+func (r *Ruleset) matchName(i int, f *facts) (tri, cause) {
+	u := &r.rules[i]
+	switch {
+	case !f.hasNames:
+		return no, causeNamesNotHere
+	case f.Stage == StagePacket:
+		return r.matchNameAhead(i, f)
+	case f.Name == "":
+		if u.SNI == SNIOptional && f.Wire == WireTLS && f.pinAll.has(i) {
+			return yes, causeMatch
+		}
+		return no, causeNoName
+	case !f.web.has(i) && !f.host.has(i):
+		return no, causeOtherName
+	case u.Action == Permit && f.Pin == PinNone:
+		return no, causeNotPinned
+	case u.Action == Permit && f.Pin == PinOther:
+		return no, causeAddressMismatch
+	case f.web.has(i):
+		return yes, causeMatch
+	case f.Stage == StageRequest:
+		if matchURLs(u.urls, f.Flow) {
+			return yes, causeMatch
+		}
+		return no, causeRequest
+	case f.Wire == WireTLS && (u.monitored || !u.decrypts):
+		return maybe, causeNeedsDecryption
+	}
+	return maybe, causeRequestUnknown
+}
+
+// matchNameAhead judges a name test before the name is known. A PERMIT can still
+// match only if the destination is pinned to a name of its groups.
+func (r *Ruleset) matchNameAhead(i int, f *facts) (tri, cause) {
+	u := &r.rules[i]
+	switch {
+	case f.Name != "" && !f.web.has(i) && !f.host.has(i):
+		return no, causeOtherName // a name told ahead, as explain does
+	case u.Action == Deny:
+		return maybe, causeNameUnknown
+	case f.Pin == PinNone:
+		return no, causeNotPinned
+	case len(f.PinnedNames) > 0 && !f.pinAny.has(i):
+		return no, causeOtherName
+	}
+	return maybe, causeNameUnknown
+}
+
+func matchURLs(urls []URL, f *Flow) bool {
+	for i := range urls {
+		u := &urls[i]
+		if MatchPattern(u.Host, f.Name) && matchAny(u.Methods, func(m string) bool { return m == f.Method }) &&
+			matchAny(u.Paths, func(p string) bool { return MatchPath(p, f.Path) }) {
+			return true
+		}
+	}
+	return false
+}
+
+// matchAny reports whether an empty list (no restriction) or one of its members
+// matches.
+func matchAny(list []string, match func(string) bool) bool {
+	for _, s := range list {
+		if match(s) {
+			return true
+		}
+	}
+	return len(list) == 0
+}
+
+// outcome is what the ruleset makes of some facts.
+type outcome struct {
+	index   int // the rule that decides, or the first that could still permit; -1: the default
+	verdict Action
+	pending bool
+	why     cause // of a deciding rule
+	missed  cause // of the first PERMIT that only lacked its binding; 0: none
+}
+
+// judge goes through the rules in priority order. With all, monitored rules and
+// the default count as enforced.
+func (r *Ruleset) judge(f *facts, all bool) outcome {
+	out := outcome{index: -1}
+	mayDeny := false
+	for w := range r.enforced {
+		word := (f.src[w] | r.srcAny[w] | r.srcInternet[w]) & f.port[w] &
+			(f.dst[w] | r.dstAny[w] | r.dstInternet[w] | r.threatNames[w])
+		word &= r.worthAsking(f, w)
+		if !all {
+			word &= r.enforced[w]
+		}
+		for b := next(word); b >= 0; word, b = word&(word-1), next(word&(word-1)) {
+			i := w*64 + b
+			answer, why := r.match(i, f)
+			permit := r.rules[i].Action == Permit
+			if why == causeNeedsDecryption {
+				answer = no // monitoring never decrypts, so the test stays unknown
+			}
+			switch {
+			case answer == no:
+				if permit && out.missed == 0 && nearMiss[why] != "" {
+					out.missed = why
+				}
+			case permit:
+				out.index, out.verdict, out.why = i, Permit, why
+				out.pending = answer == maybe || mayDeny
+				return out
+			case answer == maybe:
+				mayDeny = true
+			default:
+				out.index, out.verdict, out.why = i, Deny, why
+				return out
+			}
+		}
+	}
+	out.verdict = Deny
+	if r.defaultMonitored && !all {
+		out.verdict, out.pending = Permit, mayDeny
+	}
+	return out
+}
+
+// worthAsking masks out of a word the rules whose name test is certain to fail
+// without saying anything of interest, so that a thousand rules by name cost no
+// more than the few that hold the name.
+func (r *Ruleset) worthAsking(f *facts, w int) uint64 {
+	switch {
+	case !f.hasNames:
+		return ^r.byNames[w]
+	case f.Name != "":
+		return ^r.byNames[w] | f.web[w] | f.host[w]
+	case f.Stage == StagePacket && len(f.PinnedNames) > 0 && f.Pin != PinNone:
+		return ^r.byNames[w] | f.pinAny[w] | ^r.permits[w]
+	}
+	return ^uint64(0)
+}
+
+// Decide answers for a flow at StagePacket, StageName or StageRequest. It
+// allocates nothing for rulesets of up to 1,024 rules.
+func (r *Ruleset) Decide(flow *Flow) Decision {
+	if why := r.invariant(flow); why != "" {
+		return Decision{Verdict: Deny, Rule: RuleInvariant, Mode: ModeEnforce, Tier: TierKernel, Decrypt: DecryptNotAllowed,
+			Stage: StagePacket, Reason: why, Log: true, Index: -1}
+	}
+	var f facts
+	r.gather(&f, flow)
+	out := r.judge(&f, false)
+	d := r.decision(flow.Stage, out)
+	d.Tier = r.tier(&f, out)
+	if r.watches {
+		r.addWould(&d, &f, out)
+	}
+	return d
+}
+
+// addWould adds what would have happened with everything in force. While the name
+// is unknown and could change that, a permitted flow waits for it: its verdict will
+// not change, but what is written down about it will.
+func (r *Ruleset) addWould(d *Decision, f *facts, out outcome) {
+	forced := r.judge(f, true)
+	switch {
+	case forced.pending:
+		if d.Pending == "" && d.Verdict == Permit {
+			d.Pending = pendingAt(f.Stage)
+			if d.Tier == TierKernel {
+				d.Tier = TierSplice
+			}
+		}
+	case forced.index != out.index || out.index < 0 && r.defaultMonitored:
+		d.Would = &Would{Rule: r.ruleName(forced.index), Verdict: forced.verdict}
+	}
+}
+
+func pendingAt(s Stage) Fact {
+	if s == StagePacket {
+		return PendingName
+	}
+	return PendingRequest
+}
+
+func (r *Ruleset) ruleName(i int) string {
+	if i < 0 {
+		return RuleDefault
+	}
+	return r.rules[i].Name
+}
+
+// decision puts an outcome into the form that callers read.
+func (r *Ruleset) decision(stage Stage, out outcome) Decision {
+	d := Decision{Verdict: out.verdict, Rule: r.ruleName(out.index), Mode: ModeEnforce, Decrypt: DecryptNotAllowed,
+		Stage: stage, Reason: ReasonRule, Log: true, Index: out.index}
+	if out.index < 0 {
+		d.Reason = ReasonDefault
+		if r.defaultMonitored {
+			d.Mode = ModeMonitor
+		}
+	} else {
+		u := &r.rules[out.index]
+		d.Log = u.Logged()
+		if u.decrypts {
+			d.Decrypt = DecryptAllowed
+		}
+		if u.monitored {
+			d.Mode = ModeMonitor
+		}
+	}
+	if out.pending {
+		d.Pending = pendingAt(stage)
+	}
+	if out.verdict == Deny {
+		switch {
+		case out.why == causeThreatAddress:
+			d.Reason = ReasonThreatAddress
+		case out.why == causeThreatName:
+			d.Reason = ReasonThreatName
+		case out.missed != 0:
+			d.Reason = nearMiss[out.missed]
+		}
+	}
+	return d
+}
+
+// tier names the cheapest machinery that can carry out an outcome.
+func (r *Ruleset) tier(f *facts, out outcome) Tier {
+	u := &rule{Rule: &Rule{}}
+	if out.index >= 0 {
+		u = &r.rules[out.index]
+	}
+	readsNames := f.hasNames && f.Proto == TCP
+	switch {
+	case out.verdict == Deny && f.Stage == StagePacket:
+		return TierKernel
+	case out.verdict == Deny:
+		return TierSplice
+	case u.decrypts && readsNames && f.Wire != WireHTTP && (f.Stage != StagePacket || !out.pending && !u.byName):
+		return TierDecrypt
+	case f.Stage == StagePacket && !out.pending && u.Budget == nil:
+		return TierKernel
+	}
+	return TierSplice
+}

@@ -1,0 +1,360 @@
+package policy
+
+import (
+	"net/netip"
+	"slices"
+)
+
+// direct is a compiled Resolve entry.
+type direct struct {
+	names   []string
+	answers []AddrRange
+}
+
+// resolvable precomputes which denies make a permit by name unreachable, which
+// names lie above resolvable ones, and what `resolve` answers.
+func (c *compiler) resolvable() error {
+	c.ancestors = map[string]struct{}{}
+	above := func(pattern string) {
+		for _, p := range parents(pattern) {
+			c.ancestors[p] = struct{}{}
+		}
+	}
+	seen := map[string]bool{}
+	c.blockers = make([]bitset, len(c.rules))
+	for i := range c.rules {
+		p := &c.rules[i]
+		if p.Action != Permit || !p.byName {
+			continue
+		}
+		c.blockers[i] = c.bits()
+		for k := 0; k < i; k++ {
+			if c.blocks(&c.rules[k], p) {
+				c.blockers[i].set(k)
+			}
+		}
+		for _, g := range p.WebGroups {
+			if seen[g] {
+				continue
+			}
+			seen[g] = true
+			for _, f := range c.web[g].FQDNs {
+				above(f)
+			}
+			for _, u := range c.web[g].URLs {
+				above(u.Host)
+			}
+			for _, m := range c.web[g].MCP {
+				above(m.Host)
+			}
+		}
+	}
+	for _, res := range c.doc.Resolve {
+		d := direct{names: res.Names}
+		var ps []netip.Prefix
+		for _, name := range res.Answers {
+			if g := c.smart[name]; g != nil {
+				ps = append(ps, c.prefixesOf(g)...)
+			}
+		}
+		d.answers = ranges(ps)
+		c.direct = append(c.direct, d)
+		for _, n := range res.Names {
+			above(n)
+		}
+	}
+	return nil
+}
+
+// blocks reports whether an earlier deny that matches a source and a name refuses
+// every address and port that the permit could allow.
+func (c *compiler) blocks(d, p *rule) bool {
+	if d.Action != Deny || d.EnsureTLS || len(d.urls)+len(d.mcps) > 0 {
+		return false
+	}
+	if len(d.Ports) > 0 {
+		ports := p.Ports
+		if len(ports) == 0 {
+			ports = c.namePorts
+		}
+		for _, x := range ports {
+			if !slices.ContainsFunc(d.Ports, func(y PortRange) bool { return y.Proto == x.Proto && y.Lo <= x.Lo && x.Hi <= y.Hi }) {
+				return false
+			}
+		}
+	}
+	// A threat group that holds the name refuses it at any address; by address it
+	// refuses only what it lists, which is no reason not to resolve.
+	return d.threatOnly || covered(p.destinations, d.destinations)
+}
+
+// asked are a question's places in every dimension.
+type asked struct {
+	src            bitset
+	everyone       bool // on behalf of all agents together
+	internet       bool // the source is globally reachable
+	web, host, bad bitset
+}
+
+func (r *Ruleset) ask(src netip.Addr, name string) asked {
+	q := asked{src: r.none(), internet: IsInternet(src), everyone: within(r.env.DNSClients, src)}
+	if id, ok := r.src.Lookup(src); ok {
+		q.src = r.in.sets[id]
+	}
+	q.web = r.fqdns.lookup(name, r.bits())
+	q.host = r.hosts.lookup(name, r.bits())
+	q.bad = r.bad.lookup(name, r.bits())
+	return q
+}
+
+func (r *Ruleset) asks(i int, q *asked) bool {
+	if q.everyone {
+		return r.allAgents.has(i)
+	}
+	return q.src.has(i) || r.srcAny.has(i) || q.internet && r.srcInternet.has(i)
+}
+
+// refusesName reports whether a deny holds the name, as far as names go: a deny
+// without web groups holds every name, one by threat group the names of its feeds.
+func (r *Ruleset) refusesName(i int, q *asked) bool {
+	u := &r.rules[i]
+	if u.byName && !q.web.has(i) {
+		return false
+	}
+	return !u.threatOnly || q.bad.has(i)
+}
+
+// Question judges a DNS question before anything is sent upstream. Name must be
+// normalised.
+func (r *Ruleset) Question(src netip.Addr, name string) Question {
+	src = src.Unmap()
+	if !r.governs(src) && !within(r.env.DNSClients, src) {
+		return Question{Decision: Decision{Verdict: Deny, Rule: RuleInvariant, Mode: ModeEnforce, Decrypt: DecryptNotAllowed,
+			Tier: TierKernel, Stage: StageDNS, Reason: ReasonInvariant, Log: true, Index: -1}}
+	}
+	q := r.ask(src, name)
+	out, isDirect := r.judgeQuestion(&q, name, false)
+	ans := Question{Decision: r.decision(StageDNS, out), Direct: isDirect}
+	ans.Tier = r.questionTier(out)
+	if r.watches {
+		forced, forcedDirect := r.judgeQuestion(&q, name, true)
+		if !forcedDirect && (forced.index != out.index || out.index < 0 && r.defaultMonitored && !isDirect) {
+			ans.Would = &Would{Rule: r.ruleName(forced.index), Verdict: forced.verdict}
+		}
+	}
+	if isDirect {
+		ans.Rule, ans.Reason, ans.Mode = RuleResolve, ReasonRule, ModeEnforce
+	}
+	if _, above := r.ancestors[name]; above && ans.Verdict == Deny {
+		ans.NoData = true
+	}
+	return ans
+}
+
+// RuleResolve is the rule name of answers that the document's `resolve` list gives.
+const RuleResolve = "resolve"
+
+func (r *Ruleset) questionTier(out outcome) Tier {
+	switch {
+	case out.verdict == Deny:
+		return TierKernel
+	case out.index >= 0 && r.rules[out.index].decrypts:
+		return TierDecrypt
+	}
+	return TierSplice
+}
+
+// judgeQuestion finds the permit that a name is resolved for, or the rule that
+// refuses it: the first deny that holds a public address of no group.
+func (r *Ruleset) judgeQuestion(q *asked, name string, all bool) (outcome, bool) {
+	if i := r.permitFor(q, all); i >= 0 {
+		return outcome{index: i, verdict: Permit}, false
+	}
+	refused := r.refusal(q, all)
+	if i := r.namedRefusal(q, all); i < 0 || r.rules[i].Ports != nil {
+		for _, d := range r.direct {
+			if slices.ContainsFunc(d.names, func(p string) bool { return MatchPattern(p, name) }) {
+				return outcome{index: -1, verdict: Permit}, true
+			}
+		}
+	}
+	if refused.index < 0 && r.defaultMonitored && !all {
+		refused.verdict = Permit
+	}
+	return refused, false
+}
+
+// permitFor returns the first permit by name that the question could serve, or -1.
+func (r *Ruleset) permitFor(q *asked, all bool) int {
+	for w := range q.web {
+		word := (q.web[w] | q.host[w]) & r.permits[w]
+		if !all {
+			word &= r.enforced[w]
+		}
+		for b := next(word); b >= 0; word, b = word&(word-1), next(word&(word-1)) {
+			if i := w*64 + b; r.asks(i, q) && !r.blocked(i, q, all) {
+				return i
+			}
+		}
+	}
+	return -1
+}
+
+func (r *Ruleset) blocked(i int, q *asked, all bool) bool {
+	for w, word := range r.blockers[i] {
+		if !all {
+			word &= r.enforced[w]
+		}
+		for b := next(word); b >= 0; word, b = word&(word-1), next(word&(word-1)) {
+			if k := w*64 + b; r.asks(k, q) && r.refusesName(k, q) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// refusal finds the first rule that denies the name at a public address which is in
+// no group, whatever the port.
+func (r *Ruleset) refusal(q *asked, all bool) outcome {
+	for i := range r.rules {
+		u := &r.rules[i]
+		if u.Action != Deny || u.monitored && !all || len(u.Ports) > 0 || u.EnsureTLS || !r.asks(i, q) || !r.refusesName(i, q) {
+			continue
+		}
+		if q.bad.has(i) && r.threats.has(i) {
+			return outcome{index: i, verdict: Deny, why: causeThreatName}
+		}
+		if r.dstAny.has(i) || r.dstInternet.has(i) {
+			return outcome{index: i, verdict: Deny}
+		}
+	}
+	return outcome{index: -1, verdict: Deny}
+}
+
+// namedRefusal finds the first deny whose name test holds the name, or -1.
+func (r *Ruleset) namedRefusal(q *asked, all bool) int {
+	for w := range q.web {
+		word := (q.web[w]&r.byNames[w] | q.bad[w]) &^ r.permits[w]
+		if !all {
+			word &= r.enforced[w]
+		}
+		for b := next(word); b >= 0; word, b = word&(word-1), next(word&(word-1)) {
+			if i := w*64 + b; r.asks(i, q) && r.refusesName(i, q) {
+				return i
+			}
+		}
+	}
+	return -1
+}
+
+// Answer judges one address of an answer: whether it may be given for the question
+// to the source, and pinned. Chain holds every owner name after the question's own,
+// normalised; each is judged by the denies that stand above the permit.
+func (r *Ruleset) Answer(src netip.Addr, question string, chain []string, addr netip.Addr) Decision {
+	src, addr = src.Unmap(), addr.Unmap()
+	q := r.Question(src, question)
+	d := q.Decision
+	if !d.Permitted() {
+		return d
+	}
+	asked := r.ask(src, question)
+	for _, name := range chain {
+		link := r.ask(src, name)
+		link.everyone = asked.everyone
+		if i := r.namedRefusal(&link, false); i >= 0 && len(r.rules[i].Ports) == 0 && (d.Index < 0 || i < d.Index) {
+			why := causeMatch
+			if link.bad.has(i) {
+				why = causeThreatName
+			}
+			refused := r.decision(StageDNS, outcome{index: i, verdict: Deny, why: why})
+			refused.Tier = TierKernel
+			return refused
+		}
+	}
+	if r.answersDirectly(question, addr) {
+		return d
+	}
+	if q.Direct || !addr.Is4() || !IsInternet(addr) && !r.expects(&asked, addr) {
+		d.Verdict, d.Reason, d.Tier = Deny, ReasonRebind, TierKernel
+		return d
+	}
+	return r.reachable(src, question, addr, d)
+}
+
+// answersDirectly reports whether `resolve` says that the name has this address.
+func (r *Ruleset) answersDirectly(name string, addr netip.Addr) bool {
+	for _, d := range r.direct {
+		if !slices.ContainsFunc(d.names, func(p string) bool { return MatchPattern(p, name) }) {
+			continue
+		}
+		if inRanges(d.answers, addr) {
+			return true
+		}
+	}
+	return false
+}
+
+func inRanges(rs []AddrRange, a netip.Addr) bool {
+	for _, x := range rs {
+		if !a.Less(x.From) && !x.To.Less(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// expects reports whether a permit for the name covers a private address with one
+// of its smart groups.
+func (r *Ruleset) expects(q *asked, addr netip.Addr) bool {
+	for i := range r.rules {
+		u := &r.rules[i]
+		if u.Action == Permit && u.byName && (!u.monitored || r.defaultMonitored) &&
+			(q.web.has(i) || q.host.has(i)) && r.asks(i, q) && inRanges(u.explicit, addr) {
+			return true
+		}
+	}
+	return false
+}
+
+// reachable reports whether a flow to the address, once pinned to the name, could
+// be permitted on any port where names exist. An address that could not is not given:
+// the client would only be refused there.
+func (r *Ruleset) reachable(src netip.Addr, name string, addr netip.Addr, d Decision) Decision {
+	if within(r.env.DNSClients, src) {
+		return d // no single agent to judge for; its packets are judged when they come
+	}
+	var refused Decision
+	for _, p := range r.namePorts {
+		flow := Flow{Stage: StagePacket, Src: src, Dst: addr, Proto: TCP, Port: p.Lo, Pin: PinMatch, PinnedNames: []string{name}}
+		got := r.Decide(&flow)
+		if got.Permitted() {
+			return d
+		}
+		if refused.Verdict == "" || p.Lo <= portTLS && portTLS <= p.Hi {
+			refused = got
+		}
+	}
+	refused.Stage = StageDNS
+	return refused
+}
+
+// Gate lists what the kernel must hand to the enforcer once an address is pinned to
+// a name for a source. With the zero source (pins for all agents) it lists what any
+// agent's flow could need.
+func (r *Ruleset) Gate(src, dst netip.Addr, name string) []ProtoPort {
+	var out []ProtoPort
+	for _, p := range r.namePorts {
+		for port := int(p.Lo); port <= int(p.Hi); port++ {
+			if src.IsValid() {
+				flow := Flow{Stage: StagePacket, Src: src.Unmap(), Dst: dst.Unmap(), Proto: TCP, Port: uint16(port),
+					Pin: PinMatch, PinnedNames: []string{name}}
+				if d := r.Decide(&flow); !d.Permitted() || d.Tier == TierKernel {
+					continue
+				}
+			}
+			out = append(out, ProtoPort{TCP, uint16(port)})
+		}
+	}
+	return out
+}
