@@ -47,6 +47,17 @@ var nearMiss = map[cause]Reason{
 // nothing.
 const scratchWords = 16
 
+// scratch is room for the unions that one decision may need.
+type scratch [6][scratchWords]uint64
+
+// buffer returns the k-th set, with what it held before.
+func (s *scratch) buffer(k, words int) bitset {
+	if words > scratchWords {
+		return newBitset(words * 64)
+	}
+	return s[k][:words]
+}
+
 // facts are a flow's places in every dimension, looked up once per decision.
 type facts struct {
 	*Flow
@@ -54,69 +65,50 @@ type facts struct {
 	internet, fromInet bool
 	hasNames           bool // names exist on this protocol and port
 	web, host, bad     bitset
-	pinAny, pinAll     bitset
-	scratch            [5][scratchWords]uint64
+	pinAny, pinAll     bitset // of the names pinned to the destination
 }
 
 func (r *Ruleset) none() bitset { return r.in.sets[empty] }
 
-// buffer returns the k-th scratch set, zeroed.
-func (r *Ruleset) buffer(f *facts, k int) bitset {
-	words := len(r.none())
-	if words > scratchWords {
-		return make(bitset, words)
-	}
-	b := bitset(f.scratch[k][:words])
-	clear(b)
-	return b
-}
-
-// gather looks the flow up in every table.
-func (r *Ruleset) gather(f *facts, flow *Flow) {
-	f.Flow = flow
-	f.src, f.dst, f.web, f.host, f.bad = r.none(), r.none(), r.none(), r.none(), r.none()
-	f.pinAny, f.pinAll = r.none(), r.none()
+// gather looks a flow up in every table.
+func (r *Ruleset) gather(flow *Flow, s *scratch) facts {
+	none := r.none()
+	f := facts{Flow: flow, src: none, dst: none, web: none, host: none, bad: none, pinAny: none, pinAll: none,
+		port: r.in.sets[r.otherProtos], internet: IsInternet(flow.Dst), fromInet: IsInternet(flow.Src),
+		hasNames: r.isNamePort(flow.Proto, flow.Port)}
 	if id, ok := r.src.Lookup(flow.Src); ok {
 		f.src = r.in.sets[id]
 	}
-	f.fromInet = IsInternet(flow.Src)
 	if id, ok := r.dst.Lookup(flow.Dst); ok {
 		f.dst = r.in.sets[id]
 	}
-	f.internet = IsInternet(flow.Dst)
-	f.port = r.in.sets[r.otherProtos]
 	if t := r.protoPorts[flow.Proto]; t != nil {
 		f.port = r.in.sets[t.lookup(flow.Port)]
 	}
-	f.hasNames = r.isNamePort(flow.Proto, flow.Port)
 	if !f.hasNames {
-		return
+		return f
 	}
+	words := len(none)
 	if flow.Name != "" {
-		f.web = r.fqdns.lookup(flow.Name, r.buffer(f, 0))
-		f.host = r.hosts.lookup(flow.Name, r.buffer(f, 1))
-		f.bad = r.bad.lookup(flow.Name, r.buffer(f, 2))
+		f.web = r.fqdns.lookup(flow.Name, s.buffer(0, words))
+		f.host = r.hosts.lookup(flow.Name, s.buffer(1, words))
+		f.bad = r.bad.lookup(flow.Name, s.buffer(2, words))
 	}
 	if len(flow.PinnedNames) > 0 && (flow.Stage == StagePacket || flow.Name == "") {
-		r.gatherPinned(f)
-	}
-}
-
-// gatherPinned finds the rules that hold any, and all, of the names pinned to the
-// destination.
-func (r *Ruleset) gatherPinned(f *facts) {
-	var buf facts // its scratch only
-	f.pinAny, f.pinAll = r.buffer(f, 3), r.buffer(f, 4)
-	for k, name := range f.PinnedNames {
-		web := r.fqdns.lookup(name, r.buffer(&buf, 0))
-		f.pinAny.or(web)
-		f.pinAny.or(r.hosts.lookup(name, r.buffer(&buf, 1)))
-		if k == 0 {
-			f.pinAll.or(web)
-		} else {
-			f.pinAll.and(web)
+		f.pinAny, f.pinAll = s.buffer(3, words), s.buffer(4, words)
+		clear(f.pinAny)
+		for k, name := range flow.PinnedNames {
+			web := r.fqdns.lookup(name, s.buffer(5, words))
+			f.pinAny.or(web)
+			if k == 0 {
+				copy(f.pinAll, web)
+			} else {
+				f.pinAll.and(web)
+			}
+			f.pinAny.or(r.hosts.lookup(name, s.buffer(5, words)))
 		}
 	}
+	return f
 }
 
 func (r *Ruleset) isNamePort(proto Proto, port uint16) bool {
@@ -273,7 +265,7 @@ func (r *Ruleset) judge(f *facts, all bool) outcome {
 	for w := range r.enforced {
 		word := (f.src[w] | r.srcAny[w] | r.srcInternet[w]) & f.port[w] &
 			(f.dst[w] | r.dstAny[w] | r.dstInternet[w] | r.threatNames[w])
-		word &= r.worthAsking(f, w)
+		word &= r.worthAsking(f, w, out.missed != 0)
 		if !all {
 			word &= r.enforced[w]
 		}
@@ -311,8 +303,10 @@ func (r *Ruleset) judge(f *facts, all bool) outcome {
 // worthAsking masks out of a word the rules whose name test is certain to fail
 // without saying anything of interest, so that a thousand rules by name cost no
 // more than the few that hold the name.
-func (r *Ruleset) worthAsking(f *facts, w int) uint64 {
+func (r *Ruleset) worthAsking(f *facts, w int, missed bool) uint64 {
 	switch {
+	case missed && f.Stage == StagePacket && f.Pin == PinNone:
+		return ^r.byNames[w] | ^r.permits[w]
 	case !f.hasNames:
 		return ^r.byNames[w]
 	case f.Name != "":
@@ -330,8 +324,8 @@ func (r *Ruleset) Decide(flow *Flow) Decision {
 		return Decision{Verdict: Deny, Rule: RuleInvariant, Mode: ModeEnforce, Tier: TierKernel, Decrypt: DecryptNotAllowed,
 			Stage: StagePacket, Reason: why, Log: true, Index: -1}
 	}
-	var f facts
-	r.gather(&f, flow)
+	var s scratch
+	f := r.gather(flow, &s)
 	out := r.judge(&f, false)
 	d := r.decision(flow.Stage, out)
 	d.Tier = r.tier(&f, out)

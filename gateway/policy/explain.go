@@ -61,8 +61,8 @@ func (r *Ruleset) Explain(flow Flow, nameKnown bool) Explanation {
 		e.Trace = []Step{{RuleInvariant, "yes", r.sayInvariant(&judged)}}
 		return e
 	}
-	var f facts
-	r.gather(&f, &judged)
+	var s scratch
+	f := r.gather(&judged, &s)
 	for i := range r.rules {
 		answer, why := r.match(i, &f)
 		e.Trace = append(e.Trace, Step{r.rules[i].Name, sayTri(answer), r.say(i, why, &judged) + r.sayMode(i, answer)})
