@@ -1,0 +1,198 @@
+package lab
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/bulkhead-dev/bulkhead/gateway/policy"
+)
+
+// Capture records the IP packets that arrive at a host, from the wire itself, before
+// its kernel has judged them. It is how a test shows that nothing leaked.
+type Capture struct {
+	host *Host
+	file *os.File
+
+	mu      sync.Mutex
+	packets []Packet
+	dropped int
+	marks   map[string]chan struct{} // flush marks not yet seen, by payload
+}
+
+// Packet is one packet that arrived.
+type Packet struct {
+	Src, Dst netip.AddrPort // port 0 where there is none
+	Proto    policy.Proto
+	Fragment bool   // not the first: its ports are unknown
+	SYN      bool   // the first packet of a TCP connection
+	Data     []byte // the IP packet, at most 2 KiB of it
+}
+
+func (p Packet) String() string {
+	return fmt.Sprintf("%s %s -> %s, %d bytes", p.Proto, p.Src, p.Dst, len(p.Data))
+}
+
+const maxPackets = 100_000
+
+// Capture starts recording on eth0 of the host, until the host or the capture is closed.
+func (h *Host) Capture() (*Capture, error) {
+	link, err := h.link("eth0")
+	if err != nil {
+		return nil, err
+	}
+	c := &Capture{host: h, marks: map[string]chan struct{}{}}
+	err = h.Do(func() error {
+		// ETH_P_ALL in network byte order, as packet(7) wants it.
+		proto := binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, unix.ETH_P_ALL))
+		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, int(proto))
+		if err != nil {
+			return err
+		}
+		if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: proto, Ifindex: link.Attrs().Index}); err != nil {
+			unix.Close(fd)
+			return err
+		}
+		c.file = os.NewFile(uintptr(fd), "capture on "+h.Name)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("capture on %s: %w", h.Name, err)
+	}
+	h.onClose(c.Close)
+	go c.run()
+	return c, nil
+}
+
+// Close stops the capture.
+func (c *Capture) Close() error { return c.file.Close() }
+
+// Packets returns what arrived so far, in order. Call Flush first.
+func (c *Capture) Packets() []Packet {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return append([]Packet(nil), c.packets...)
+}
+
+// Flush returns when everything that the fabric has sent to the host before is in
+// Packets: it sends a datagram behind it and waits for that.
+func (c *Capture) Flush(ctx context.Context, fabric *Host) error {
+	seen := make(chan struct{})
+	c.mu.Lock()
+	mark := fmt.Sprintf("capture mark %p", seen)
+	c.marks[mark] = seen
+	c.mu.Unlock()
+	conn, err := fabric.Dial(ctx, "udp", netip.AddrPortFrom(c.host.Addr, 9).String())
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if _, err := conn.Write([]byte(mark)); err != nil {
+		return err
+	}
+	select {
+	case <-seen:
+	case <-ctx.Done():
+		return fmt.Errorf("capture on %s: %w", c.host.Name, ctx.Err())
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.dropped > 0 {
+		return fmt.Errorf("capture on %s: %d packets more than it keeps", c.host.Name, c.dropped)
+	}
+	return nil
+}
+
+func (c *Capture) run() {
+	raw, err := c.file.SyscallConn()
+	if err != nil {
+		return
+	}
+	buf := make([]byte, 2048)
+	for {
+		var n int
+		var from unix.Sockaddr
+		var recvErr error
+		err := raw.Read(func(fd uintptr) bool {
+			n, from, recvErr = unix.Recvfrom(int(fd), buf, 0)
+			return recvErr != unix.EAGAIN
+		})
+		if err != nil {
+			return // closed
+		}
+		if recvErr != nil {
+			continue // such as ENETDOWN, told once
+		}
+		if ll, ok := from.(*unix.SockaddrLinklayer); ok && ll.Pkttype == unix.PACKET_OUTGOING {
+			continue
+		}
+		if p, ok := parsePacket(buf[:n]); ok {
+			c.add(p)
+		}
+	}
+}
+
+func (c *Capture) add(p Packet) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if p.Proto == policy.UDP && p.Dst.Port() == 9 && len(p.Data) > 28 {
+		if seen, ok := c.marks[string(p.Data[28:])]; ok {
+			delete(c.marks, string(p.Data[28:]))
+			close(seen)
+			return
+		}
+	}
+	if len(c.packets) >= maxPackets {
+		c.dropped++
+		return
+	}
+	c.packets = append(c.packets, p)
+}
+
+// parsePacket reads IPv4 (RFC 791) and IPv6 (RFC 8200) headers; neighbour
+// discovery and what is not IP is no packet.
+func parsePacket(b []byte) (Packet, bool) {
+	p := Packet{Data: append([]byte(nil), b...)}
+	if len(b) < 20 {
+		return p, false
+	}
+	var src, dst netip.Addr
+	var payload []byte
+	switch b[0] >> 4 {
+	case 4:
+		head := int(b[0]&15) * 4
+		if head < 20 || len(b) < head {
+			return p, false
+		}
+		src, dst = netip.AddrFrom4([4]byte(b[12:16])), netip.AddrFrom4([4]byte(b[16:20]))
+		p.Proto = policy.Proto(b[9])
+		p.Fragment = binary.BigEndian.Uint16(b[6:])&0x1fff != 0
+		payload = b[head:]
+	case 6:
+		if len(b) < 40 {
+			return p, false
+		}
+		src, dst = netip.AddrFrom16([16]byte(b[8:24])), netip.AddrFrom16([16]byte(b[24:40]))
+		if dst.IsMulticast() || src.IsLinkLocalUnicast() {
+			return p, false
+		}
+		p.Proto, payload = policy.Proto(b[6]), b[40:]
+	default:
+		return p, false
+	}
+	var sport, dport uint16
+	if p.Proto.HasPorts() && !p.Fragment && len(payload) >= 4 {
+		sport, dport = binary.BigEndian.Uint16(payload), binary.BigEndian.Uint16(payload[2:])
+		if p.Proto == policy.TCP && len(payload) >= 14 {
+			const syn, ack = 0x02, 0x10
+			p.SYN = payload[13]&(syn|ack) == syn
+		}
+	}
+	p.Src, p.Dst = netip.AddrPortFrom(src, sport), netip.AddrPortFrom(dst, dport)
+	return p, true
+}

@@ -1,0 +1,226 @@
+package lab
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+)
+
+// Options say what kind of lab to build. The zero value is a lab without a
+// gateway: its host forwards everything and resolves every name, which shows that
+// the network itself works.
+type Options struct {
+	// Gateway is the path of the bulkhead binary. Empty: none, see above.
+	Gateway string
+	// Ruleset is YAML; empty is the package's Ruleset. FEEDS in it is replaced.
+	Ruleset string
+	// Configure may change the gateway's configuration before it is written.
+	Configure func(config map[string]any)
+	// TwoArm gives the gateway a second interface for the agents' side.
+	TwoArm bool
+	// Dir takes the lab's files and is kept; empty is a temporary folder, removed by Down.
+	Dir string
+	// Progress is told what is being done; nil is fine.
+	Progress func(string)
+}
+
+// Lab is a running lab.
+type Lab struct {
+	Paths Paths
+	// InternetCA signed every server of the lab; GatewayCA is for decryption.
+	InternetCA, GatewayCA *Authority
+	// Upstream is Azure's resolver, 168.63.129.16; Rogue is the attacker's.
+	Upstream, Rogue *Nameserver
+	// What stands on the hosts, by host.
+	Sites map[string]*Website
+	// Process is the gateway, nil without one.
+	Process *Process
+
+	hosts   map[string]*Host
+	order   []string
+	nextHop hop
+	temp    bool
+}
+
+// records are what Azure's resolver knows. Chains and short TTLs are as the real ones'.
+func records() []string {
+	a := func(name string, addrs ...netip.Addr) (out []string) {
+		for _, addr := range addrs {
+			out = append(out, fmt.Sprintf("%s. 60 IN A %s", name, addr))
+		}
+		return out
+	}
+	cname := func(name, to string) string { return fmt.Sprintf("%s. 300 IN CNAME %s.", name, to) }
+	return slices.Concat(
+		a(ToolName, GitHub, GitHub2), a(GistName, Gist),
+		[]string{cname(LoginName, "login.mso.msidentity.com"), cname("login.mso.msidentity.com", "www.tm.prd.ags.trafficmanager.net")},
+		a("www.tm.prd.ags.trafficmanager.net", Login),
+		[]string{cname("mcr.microsoft.com", "mcr-0001.mcr-msedge.net"), cname("eastus2.data.mcr.microsoft.com", "mcr-0001.mcr-msedge.net")},
+		a("mcr-0001.mcr-msedge.net", Registry),
+		a("agent365.svc.cloud.microsoft", Agent365),
+		[]string{cname(MCPName, "mcp.eastus2.contoso-hosting.com")}, a("mcp.eastus2.contoso-hosting.com", Contoso),
+		a(MirrorName, Mirror),
+		// A linked private DNS zone, as a virtual network has it.
+		[]string{cname(OpenAIName, "contoso.privatelink.openai.azure.com"), cname("contoso.search.windows.net", "contoso.privatelink.search.windows.net")},
+		a("contoso.privatelink.openai.azure.com", OpenAI), a("contoso.privatelink.search.windows.net", Search),
+		a(ExfilName, Exfil), a("*.attacker.example", Exfil), a(MaliciousName, Malicious),
+	)
+}
+
+// Up builds a lab. ctx bounds the building; Down ends the lab. Enter must have
+// been called.
+func Up(ctx context.Context, opt Options) (*Lab, error) {
+	progress := opt.Progress
+	if progress == nil {
+		progress = func(string) {}
+	}
+	l := &Lab{hosts: map[string]*Host{}, Sites: map[string]*Website{}, temp: opt.Dir == ""}
+	dir := opt.Dir
+	var err error
+	if l.temp {
+		if dir, err = os.MkdirTemp("", "bulkhead-lab-"); err != nil {
+			return nil, err
+		}
+	} else if dir, err = filepath.Abs(dir); err != nil {
+		return nil, err
+	}
+	l.Paths = newPaths(dir)
+	steps := []struct {
+		say string
+		do  func() error
+	}{
+		{"certificate authorities and the gateway's files", func() error { return l.prepare(opt) }},
+		{"network namespaces, cables and routes", func() error { return l.build(opt.TwoArm) }},
+		{"servers: DNS, HTTPS, the database next door, the attacker", l.serve},
+		{"the gateway", func() error { return l.startGateway(ctx, opt.Gateway) }},
+	}
+	for _, s := range steps {
+		progress(s.say)
+		if err := s.do(); err != nil {
+			return nil, errors.Join(fmt.Errorf("lab: %s: %w", s.say, err), l.Down())
+		}
+	}
+	return l, nil
+}
+
+func (l *Lab) prepare(opt Options) (err error) {
+	if err := os.MkdirAll(l.Paths.Dir, 0o755); err != nil {
+		return err
+	}
+	if l.InternetCA, err = NewAuthority("Lab Internet Root"); err != nil {
+		return err
+	}
+	if l.GatewayCA, err = NewAuthority("Lab Gateway Root"); err != nil {
+		return err
+	}
+	return l.writeFiles(opt.Ruleset, opt.Configure)
+}
+
+// addHost creates a host that asks the gateway for names and trusts the lab's roots.
+func (l *Lab) addHost(name string, addr netip.Addr) (*Host, error) {
+	h, err := newHost(name, filepath.Join(l.Paths.Dir, "hosts"))
+	if err != nil {
+		return nil, err
+	}
+	h.Addr = addr
+	l.hosts[name] = h
+	l.order = append(l.order, name)
+	resolver := WireServer
+	if AgentSubnet.Contains(addr) {
+		resolver = GatewayAddr
+	}
+	for _, v := range []string{"SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "GIT_SSL_CAINFO"} {
+		h.env = append(h.env, v+"="+l.Paths.Trust)
+	}
+	h.env = append(h.env, "BULKHEAD_LAB_HOST="+name)
+	if err := h.writeEtc("resolv.conf", fmt.Sprintf("nameserver %s\noptions timeout:2 attempts:1\n", resolver)); err != nil {
+		return nil, err
+	}
+	return h, h.writeEtc("hosts", fmt.Sprintf("127.0.0.1 localhost\n%s %s\n", addr, name))
+}
+
+func (l *Lab) startGateway(ctx context.Context, binary string) error {
+	if binary == "" {
+		if err := l.Host(Gateway).Sysctl("net/ipv4/ip_forward", "1"); err != nil {
+			return err
+		}
+		return l.Upstream.Serve(l.Host(Gateway), GatewayAddr)
+	}
+	path, err := filepath.Abs(binary)
+	if err != nil {
+		return err
+	}
+	l.Process = &Process{lab: l, binary: path}
+	return l.Process.Start(ctx)
+}
+
+// Host returns a host by name, nil if there is none.
+func (l *Lab) Host(name string) *Host { return l.hosts[name] }
+
+// Hosts returns all hosts in the order in which they were made.
+func (l *Lab) Hosts() []*Host {
+	var out []*Host
+	for _, name := range l.order {
+		out = append(out, l.hosts[name])
+	}
+	return out
+}
+
+// Roots are the certificates that agents trust.
+func (l *Lab) Roots() *x509.CertPool {
+	pool := x509.NewCertPool()
+	pool.AddCert(l.InternetCA.Cert)
+	pool.AddCert(l.GatewayCA.Cert)
+	return pool
+}
+
+// DialNameFrom dials from a host and resolves names there with the gateway's DNS, as
+// net/http wants it.
+func (l *Lab) DialNameFrom(h *Host) func(ctx context.Context, network, addr string) (net.Conn, error) {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		name, port, err := net.SplitHostPort(addr)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := netip.ParseAddr(name); err == nil {
+			return h.Dial(ctx, network, addr)
+		}
+		addrs, err := l.Resolve(ctx, h, name)
+		if err != nil {
+			return nil, err
+		}
+		return h.Dial(ctx, network, net.JoinHostPort(addrs[0].String(), port))
+	}
+}
+
+// Resolve asks the gateway's DNS from a host for the IPv4 addresses of a name.
+func (l *Lab) Resolve(ctx context.Context, h *Host, name string) ([]netip.Addr, error) {
+	r := &net.Resolver{PreferGo: true, StrictErrors: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return h.Dial(ctx, network, netip.AddrPortFrom(GatewayAddr, 53).String())
+	}}
+	addrs, err := r.LookupNetIP(ctx, "ip4", name+".")
+	for i := range addrs {
+		addrs[i] = addrs[i].Unmap()
+	}
+	return addrs, err
+}
+
+// Down ends the lab and everything in it.
+func (l *Lab) Down() error {
+	if l.Process != nil {
+		l.Process.Kill()
+	}
+	for _, name := range slices.Backward(l.order) {
+		l.hosts[name].Close()
+	}
+	if l.temp {
+		return os.RemoveAll(l.Paths.Dir)
+	}
+	return nil
+}

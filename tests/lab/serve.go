@@ -1,0 +1,72 @@
+package lab
+
+import "net/netip"
+
+// attackerPorts are where the attacker listens besides DNS and the web.
+var attackerPorts = []string{"22", "4444", "5432", "8443"}
+
+// serve starts what stands on the hosts.
+func (l *Lab) serve() error {
+	for _, name := range []string{Internet, Attacker, PrivateEndpoints, Database, Platform, ResearchAgent} {
+		l.Sites[name] = newWebsite(name)
+	}
+	for _, start := range []func() error{l.serveNames, l.serveWeb, l.serveAttacker} {
+		if err := start(); err != nil {
+			return err
+		}
+	}
+	return l.Sites[Database].servePostgres(l.Host(Database), "5432")
+}
+
+func (l *Lab) serveNames() (err error) {
+	if l.Upstream, err = NewNameserver(records()...); err != nil {
+		return err
+	}
+	if err := l.Upstream.Serve(l.Host(Platform), WireServer); err != nil {
+		return err
+	}
+	// The attacker's own resolver tells the truth, and takes every name below its
+	// domain: that is all that DNS tunnelling needs.
+	if l.Rogue, err = NewNameserver(append(records(), "*.t.attacker.example. 1 IN A "+Exfil.String())...); err != nil {
+		return err
+	}
+	for _, a := range []netip.Addr{Exfil, Malicious} {
+		if err := l.Rogue.Serve(l.Host(Attacker), a); err != nil {
+			return err
+		}
+	}
+	return l.Rogue.serveDoT(l.Host(Attacker), l.InternetCA)
+}
+
+func (l *Lab) serveWeb() error {
+	for _, name := range []string{Internet, Attacker, PrivateEndpoints, Platform} {
+		if err := l.Sites[name].serveHTTPS(l.Host(name), 443, l.InternetCA); err != nil {
+			return err
+		}
+	}
+	for _, name := range []string{Internet, Attacker, Platform, ResearchAgent} {
+		if err := l.Sites[name].serveHTTP(l.Host(name), 80); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *Lab) serveAttacker() error {
+	h, site := l.Host(Attacker), l.Sites[Attacker]
+	for _, port := range attackerPorts {
+		if err := site.serveGreeting(h, port); err != nil {
+			return err
+		}
+	}
+	for _, a := range []netip.Addr{Exfil, GitHub} {
+		host, s := h, site
+		if a == GitHub {
+			host, s = l.Host(Internet), l.Sites[Internet]
+		}
+		if err := s.serveUDP(host, netip.AddrPortFrom(a, 443).String()); err != nil {
+			return err
+		}
+	}
+	return site.serveUDP(h, netip.AddrPortFrom(Exfil, 4444).String())
+}
