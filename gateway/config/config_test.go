@@ -1,0 +1,68 @@
+package config
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestDefaults(t *testing.T) {
+	c, err := Parse([]byte("policy: {file: r.yaml}\nagents: [10.20.1.0/24]\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.SNAT != "all" || c.Limits.Flows != 20000 || c.Limits.HelloTimeout != 5*time.Second || c.Admin.Listen.String() != "127.0.0.1:9180" ||
+		c.DNS.Upstream[0].String() != "168.63.129.16:53" || c.DNS.PinScope != "source" {
+		t.Errorf("defaults: %+v", c)
+	}
+}
+
+func TestWorkload(t *testing.T) {
+	c, err := Parse([]byte("policy: {file: r.yaml}\nagents: [10.20.1.0/24]\nworkloads: {all: [10.20.1.0/24], invoice-agent: [10.20.1.16/28]}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for addr, want := range map[string]string{"10.20.1.17": "invoice-agent", "10.20.1.40": "all", "10.9.9.9": "10.9.9.9"} {
+		if got := c.Workload(netip.MustParseAddr(addr)); got != want {
+			t.Errorf("%s: %s, want %s", addr, got, want)
+		}
+	}
+}
+
+// TestBadInput shows that each mistake is one line that names the place.
+func TestBadInput(t *testing.T) {
+	const good = "policy: {file: r.yaml}\nagents: [10.20.1.0/24]\n"
+	for _, tc := range []struct{ text, want string }{
+		{"", "policy: name the ruleset"},
+		{"policy: {file: r.yaml}", "agents: name the agents' subnets"},
+		{good + "polcy: {}\n", `line 3: unknown key "polcy"`},
+		{good + "dns: {listn: 1.2.3.4:53}\n", `line 3: unknown key "listn"`},
+		{good + "dns: {listen: 1.2.3.4}\n", "listen"},
+		{good + "snat: none\n", `snat: "none" is neither`},
+		{good + "dns: {pinScope: shared}\n", "dns.clients"},
+		{good + "dns: {pinScope: everyone}\n", "dns.pinScope"},
+		{good + "limits: {helloTimeout: 1h}\n", "limits.helloTimeout"},
+		{good + "limits: {flows: many}\n", "line 3"},
+		{good + "egress: ['not a name']\n", "egress[0]"},
+		{good + "ca: {file: root.crt, keyFile: root.key}\n", "ca: this version does not decrypt"},
+		{"policy: {file: r.yaml}\nagents: [10.20.1.5/24]\n", "write 10.20.1.0/24"},
+		{"policy: {file: r.yaml}\nagents: [0.0.0.0/0]\n", "govern every source"},
+		{"policy: {file: r.yaml}\nagents: ['2001:db8::/64']\n", "IPv6 agents"},
+		{"\t- :", "found character"},
+	} {
+		_, err := Parse([]byte(tc.text))
+		if err == nil || !strings.Contains(err.Error(), tc.want) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%q: got %v, want one line with %q", tc.text, err, tc.want)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte("policy: {file: r.yaml}\nagents: [10.20.1.0/24]\ndns: {listen: 10.20.0.4:53, clients: []}\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if c, err := Parse(data); err == nil && len(c.Agents) == 0 {
+			t.Error("accepted a gateway without agents")
+		}
+	})
+}
