@@ -8,18 +8,14 @@ import (
 	"github.com/bulkhead-dev/bulkhead/gateway/policy"
 )
 
-// Ports says what the gate must admit once dst is pinned to name for src
-// ([policy.Ruleset.Gate]).
+// Ports says what the gate must admit once dst is pinned to name for src, or for
+// all agents where src is the zero Addr ([policy.Ruleset.Gate]).
 type Ports func(src, dst netip.Addr, name string) []policy.ProtoPort
 
-// Keys returns the gate keys of pins of one source: owner as [Store.Owner] gives
-// it. An address that several names share is admitted once.
-func Keys(owner, src netip.Addr, name string, addrs []netip.Addr, ports Ports) []GateKey {
-	var keys []GateKey
-	for _, addr := range addrs {
-		for _, p := range ports(src, addr, name) {
-			keys = append(keys, GateKey{Src: owner, Dst: addr, Proto: p.Proto, Port: p.Port})
-		}
+// Keys appends the gate keys of one pin. Owner is as [Store.Owner] gives it.
+func Keys(keys []GateKey, owner netip.Addr, name string, addr netip.Addr, ports Ports) []GateKey {
+	for _, p := range ports(owner, addr, name) {
+		keys = append(keys, GateKey{Src: owner, Dst: addr, Proto: p.Proto, Port: p.Port})
 	}
 	return keys
 }
@@ -115,7 +111,7 @@ func (s *Store) Expire(ctx context.Context, gate Gate, ports Ports) error {
 	forgotten := s.Sweep()
 	keys := map[GateKey]bool{}
 	for _, e := range forgotten {
-		for _, k := range Keys(e.Source, e.Source, e.Name, []netip.Addr{e.Addr}, ports) {
+		for _, k := range Keys(nil, e.Source, e.Name, e.Addr, ports) {
 			keys[k] = true
 		}
 	}
@@ -152,7 +148,7 @@ func (s *Store) Readmit(ctx context.Context, gate Gate, ports Ports) error {
 	now := s.opt.Now()
 	for e := range s.Entries() {
 		life := (e.Gone.Sub(now) + time.Hour).Truncate(time.Hour)
-		byHour[life] = append(byHour[life], Keys(e.Source, e.Source, e.Name, []netip.Addr{e.Addr}, ports)...)
+		byHour[life] = Keys(byHour[life], e.Source, e.Name, e.Addr, ports)
 		if len(byHour[life]) >= maxBatch {
 			if err := flush(life); err != nil {
 				return err

@@ -1,0 +1,216 @@
+package pin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/coredns/coredns/plugin"
+	"github.com/coredns/coredns/plugin/pkg/nonwriter"
+	"github.com/miekg/dns"
+
+	pins "github.com/bulkhead-dev/bulkhead/gateway/pin"
+	"github.com/bulkhead-dev/bulkhead/gateway/policy"
+)
+
+const (
+	// bufferSize is the EDNS buffer that we announce and honour: what crosses any
+	// path without fragments (DNS flag day 2020).
+	bufferSize = 1232
+	// maxChain is how many aliases an answer may go through. Resolvers stop at
+	// about as many.
+	maxChain = 16
+	// maxAddrs is how many addresses of one answer are judged; more are not given.
+	maxAddrs = 32
+)
+
+// A client is given a TTL of at least minTTL, so that TTL 0 does not cost a
+// question for every connection, and of at most maxTTL, the floor of a pin: it asks
+// again, and so renews the pin, long before the pin's grace is over.
+const (
+	minTTL = 5 * time.Second
+	maxTTL = pins.DefaultFloor
+)
+
+// answer is what came of a question.
+type answer struct {
+	policy.Decision
+	rcode   int  // of failures, and of what upstream said
+	noData  bool // a refusal that must not deny the name's existence
+	chain   []dns.RR
+	addrs   []pins.Answer
+	digest  string
+	message string
+}
+
+func invariant(why policy.Reason) policy.Decision {
+	return policy.Decision{Verdict: policy.Deny, Rule: policy.RuleInvariant, Mode: policy.ModeEnforce,
+		Decrypt: policy.DecryptNotAllowed, Tier: policy.TierKernel, Stage: policy.StageDNS, Reason: why, Log: true, Index: -1}
+}
+
+func refused(d policy.Decision, rules Rules, message string) answer {
+	return answer{Decision: d, digest: rules.Digest(), message: message}
+}
+
+// failed is a refusal that is the gateway's fault and not the name's.
+func failed(why policy.Reason, message string) answer {
+	return answer{Decision: invariant(why), rcode: dns.RcodeServerFailure, message: message}
+}
+
+// lookup resolves a permitted name below and judges what comes back.
+func (p *Pin) lookup(ctx context.Context, q *question, w dns.ResponseWriter, rules Rules, d policy.Decision, fresh bool) answer {
+	a := answer{Decision: d, digest: rules.Digest()}
+	next := p.Next
+	if fresh && p.Upstream != nil {
+		next = p.Upstream
+	}
+	// A message of our own: the client's spelling of the name, its EDNS options
+	// (client subnet, cookies, padding) and its flags could all carry data.
+	ask := new(dns.Msg).SetQuestion(dns.Fqdn(q.name), dns.TypeA)
+	ask.SetEdns0(bufferSize, false)
+	nw := nonwriter.New(w)
+	rcode, err := plugin.NextOrFailure(p.Name(), next, ctx, nw, ask)
+	if nw.Msg == nil {
+		a.rcode, a.message = dns.RcodeServerFailure, fmt.Sprintf("upstream: %s", dns.RcodeToString[rcode])
+		if err != nil {
+			a.message = "upstream: " + err.Error()
+		}
+		return a
+	}
+	m := nw.Msg
+	switch {
+	case m.Rcode == dns.RcodeNameError:
+		a.rcode = dns.RcodeNameError
+		return a
+	case m.Rcode != dns.RcodeSuccess:
+		a.rcode, a.message = dns.RcodeServerFailure, "upstream: "+dns.RcodeToString[m.Rcode]
+		return a
+	case m.Truncated:
+		// Some addresses are missing, and the client could not ask for them
+		// over TCP either: we asked over TCP already.
+		a.rcode, a.message = dns.RcodeServerFailure, "upstream: truncated over TCP"
+		return a
+	}
+	c, err := follow(m.Answer, q.name)
+	if err != nil {
+		a.rcode, a.message = dns.RcodeServerFailure, "upstream: "+err.Error()
+		return a
+	}
+	return judge(rules, q, a, c)
+}
+
+// chain is an answer's way from the question to its addresses.
+type chain struct {
+	owners []string // every owner name after the question
+	ttl    uint32   // the lowest of the aliases
+	bound  string   // its owner
+	addrs  []pins.Answer
+}
+
+var (
+	errLoop  = errors.New("aliases go in a circle")
+	errLong  = fmt.Errorf("more than %d aliases", maxChain)
+	errOwner = errors.New("an alias to what is not a host name")
+	errTwo   = errors.New("two aliases for one name")
+)
+
+// follow walks the records from the question's name. What is not on the way is
+// left out: an answer may speak for no other name.
+func follow(rrs []dns.RR, question string) (chain, error) {
+	aliases, addrs := map[string]*dns.CNAME{}, map[string][]*dns.A{}
+	for _, rr := range rrs {
+		owner, ok := policy.NormalizeName(rr.Header().Name)
+		if !ok || rr.Header().Class != dns.ClassINET {
+			continue
+		}
+		switch rr := rr.(type) {
+		case *dns.CNAME:
+			if old := aliases[owner]; old != nil && !strings.EqualFold(old.Target, rr.Target) {
+				return chain{}, errTwo
+			}
+			aliases[owner] = rr
+		case *dns.A:
+			addrs[owner] = append(addrs[owner], rr)
+		}
+	}
+	c := chain{ttl: ^uint32(0), bound: question}
+	at, seen := question, map[string]bool{question: true}
+	for alias := aliases[at]; alias != nil; alias = aliases[at] {
+		if alias.Hdr.Ttl < c.ttl {
+			c.ttl, c.bound = alias.Hdr.Ttl, at
+		}
+		target, ok := policy.NormalizeName(alias.Target)
+		switch {
+		case !ok:
+			return chain{}, errOwner
+		case seen[target]:
+			return chain{}, errLoop
+		case len(c.owners) == maxChain:
+			return chain{}, errLong
+		}
+		seen[target] = true
+		c.owners = append(c.owners, target)
+		at = target
+	}
+	for _, rr := range addrs[at] {
+		addr, ok := netip.AddrFromSlice(rr.A)
+		if !ok || len(c.addrs) == maxAddrs {
+			continue
+		}
+		a := pins.Answer{Addr: addr.Unmap(), TTL: seconds(rr.Hdr.Ttl), Bound: at}
+		if c.ttl < rr.Hdr.Ttl {
+			a.TTL, a.Bound = seconds(c.ttl), c.bound
+		}
+		c.addrs = append(c.addrs, a)
+	}
+	return c, nil
+}
+
+func seconds(ttl uint32) time.Duration { return time.Duration(ttl) * time.Second }
+
+// judge asks the ruleset about every address, drops those that are refused, and
+// refuses the question if none is left.
+func judge(rules Rules, q *question, a answer, c chain) answer {
+	var first *policy.Decision
+	ttl := maxTTL
+	for _, x := range c.addrs {
+		d := rules.Answer(q.src.Addr(), q.name, c.owners, x.Addr)
+		if d.Permitted() {
+			a.addrs = append(a.addrs, x)
+			ttl = min(ttl, x.TTL)
+			continue
+		}
+		dropped.WithLabelValues(string(d.Reason)).Inc()
+		if first == nil {
+			first = &d
+		}
+	}
+	if len(a.addrs) == 0 {
+		if first != nil {
+			a.Decision = *first
+		}
+		return a
+	}
+	a.chain = records(q, c.owners, a.addrs, uint32(max(ttl, minTTL)/time.Second))
+	return a
+}
+
+// records writes the answer section anew: the aliases, then the addresses.
+func records(q *question, owners []string, addrs []pins.Answer, ttl uint32) []dns.RR {
+	hdr := func(owner string, t uint16) dns.RR_Header {
+		return dns.RR_Header{Name: owner, Rrtype: t, Class: dns.ClassINET, Ttl: ttl}
+	}
+	owner, rrs := q.wire, make([]dns.RR, 0, len(owners)+len(addrs))
+	for _, target := range owners {
+		target = dns.Fqdn(target)
+		rrs = append(rrs, &dns.CNAME{Hdr: hdr(owner, dns.TypeCNAME), Target: target})
+		owner = target
+	}
+	for _, a := range addrs {
+		rrs = append(rrs, &dns.A{Hdr: hdr(owner, dns.TypeA), A: a.Addr.AsSlice()})
+	}
+	return rrs
+}

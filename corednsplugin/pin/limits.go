@@ -1,0 +1,178 @@
+package pin
+
+import (
+	"math"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/net/publicsuffix"
+)
+
+// What one source may do. A name below a wildcard is the one channel that a
+// ruleset leaves to DNS: whoever runs the zone reads the labels that an agent makes
+// up. So their size is bounded, and how many different ones there may be.
+const (
+	// questionsPerSecond, with a burst, is far above what software does that
+	// resolves a name for each connection.
+	questionsPerSecond = 200
+	questionsBurst     = 1000
+	// namesPerSecond, with a burst, counts names that were not asked for lately,
+	// per source and registrable domain.
+	namesPerSecond = 1
+	namesBurst     = 60
+	// maxLabel passes a SHA-1 in hexadecimal or a GUID; the labels of tunnels are
+	// filled to the limit of 63.
+	maxLabel = 48
+	// maxBits bounds the information in the labels that the domain's owner does
+	// not choose, estimated from the frequency of characters. A GUID has about
+	// 130 bits, a full label of base32 about 290.
+	maxBits = 200
+	// manyAgents multiplies the rates where one resolver asks for all agents.
+	manyAgents = 20
+
+	// memory is for how long a name counts as asked for lately, at least; after
+	// that time a rested bucket is full again, so nothing is lost by forgetting.
+	memory = namesBurst / namesPerSecond * time.Second
+	// maxTracked bounds each table, whatever sources do.
+	maxTracked = 1 << 17
+)
+
+// limits counts what sources ask.
+type limits struct {
+	mu      sync.Mutex
+	factor  float64
+	buckets aging[bucketKey, bucket]
+	names   aging[nameKey, struct{}]
+}
+
+type bucketKey struct {
+	src    netip.Addr
+	domain string // empty: all questions
+}
+
+type nameKey struct {
+	src  netip.Addr
+	name string
+}
+
+type bucket struct {
+	tokens float64
+	at     time.Time
+}
+
+func newLimits(shared bool) *limits {
+	l := &limits{factor: 1}
+	if shared {
+		l.factor = manyAgents
+	}
+	return l
+}
+
+// question takes one question off a source's allowance.
+func (l *limits) question(src netip.Addr, now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.takeLocked(bucketKey{src: src}, questionsPerSecond, questionsBurst, now)
+}
+
+func (l *limits) takeLocked(k bucketKey, rate, burst float64, now time.Time) bool {
+	rate, burst = rate*l.factor, burst*l.factor
+	b, ok := l.buckets.get(k, now)
+	if ok {
+		b.tokens = min(burst, b.tokens+max(0, now.Sub(b.at).Seconds())*rate)
+	} else {
+		b.tokens = burst
+	}
+	b.at = now
+	ok = b.tokens >= 1
+	if ok {
+		b.tokens--
+	}
+	return l.buckets.put(k, b, now) && ok
+}
+
+// name judges a permitted name as a carrier of data. It returns what is wrong with
+// it, or nothing.
+func (l *limits) name(src netip.Addr, name string, now time.Time) string {
+	domain := registrable(name)
+	below := strings.TrimSuffix(strings.TrimSuffix(name, domain), ".")
+	for label := range strings.SplitSeq(below, ".") {
+		if len(label) > maxLabel {
+			return "a label is too long"
+		}
+	}
+	if bits(below) > maxBits {
+		return "the name holds too much information"
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	k := nameKey{src, name}
+	if _, ok := l.names.get(k, now); !ok && !l.takeLocked(bucketKey{src, domain}, namesPerSecond, namesBurst, now) {
+		return "too many different names below " + domain
+	}
+	if !l.names.put(k, struct{}{}, now) {
+		return "too many different names"
+	}
+	return ""
+}
+
+// registrable is the part of a name that somebody registered, the name itself if
+// it is a public suffix.
+func registrable(name string) string {
+	domain, err := publicsuffix.EffectiveTLDPlusOne(name)
+	if err != nil {
+		return name
+	}
+	return domain
+}
+
+// bits estimates the information of a text: its length times the Shannon entropy
+// of its characters.
+func bits(s string) float64 {
+	var count [256]int
+	for i := range len(s) {
+		count[s[i]]++
+	}
+	sum := 0.0
+	for _, n := range count {
+		if n > 0 {
+			sum -= float64(n) * math.Log2(float64(n)/float64(len(s)))
+		}
+	}
+	return sum
+}
+
+// aging is a map that forgets what was not put for a while, and holds no more than
+// maxTracked entries twice: the young generation becomes the old one from time to
+// time, and the old one is dropped.
+type aging[K comparable, V any] struct {
+	young, old map[K]V
+	since      time.Time
+}
+
+func (a *aging[K, V]) turn(now time.Time) {
+	if a.young == nil || now.Sub(a.since) >= memory {
+		a.young, a.old, a.since = map[K]V{}, a.young, now
+	}
+}
+
+func (a *aging[K, V]) get(k K, now time.Time) (V, bool) {
+	a.turn(now)
+	if v, ok := a.young[k]; ok {
+		return v, true
+	}
+	v, ok := a.old[k]
+	return v, ok
+}
+
+// put reports false where the map is full: then nobody new gets in until it ages.
+func (a *aging[K, V]) put(k K, v V, now time.Time) bool {
+	a.turn(now)
+	if _, ok := a.young[k]; !ok && len(a.young) >= maxTracked {
+		return false
+	}
+	a.young[k] = v
+	return true
+}

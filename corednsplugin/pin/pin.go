@@ -1,0 +1,244 @@
+// Package pin is a CoreDNS plugin that lets agents resolve only the names that a
+// ruleset permits, and remembers for whom each name was resolved to which
+// addresses.
+//
+// The plugin stands above the cache, so that every answer passes it, cached or not.
+// For each question it
+//
+//  1. asks the ruleset, before anything goes upstream, whether this source may know
+//     this name: what is refused never leaves, so a name cannot carry data out;
+//  2. has the plugins below resolve it, with nothing of the client's message but the
+//     name and the type;
+//  3. walks the answer from the question along its CNAMEs, and asks the ruleset about
+//     every address: private addresses of public names and known-bad ones are dropped;
+//  4. admits what is left to the kernel's gate, pins it to the question's name, writes
+//     the decision down, and only then answers.
+//
+// Whatever fails on the way, nothing is answered.
+package pin
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/coredns/coredns/plugin"
+	"github.com/coredns/coredns/plugin/metrics"
+	"github.com/miekg/dns"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/bulkhead-dev/bulkhead/gateway/audit"
+	pins "github.com/bulkhead-dev/bulkhead/gateway/pin"
+	"github.com/bulkhead-dev/bulkhead/gateway/policy"
+)
+
+const name = "pin"
+
+// Rules is what the plugin asks of a compiled ruleset.
+type Rules interface {
+	Question(src netip.Addr, name string) policy.Question
+	Answer(src netip.Addr, question string, chain []string, addr netip.Addr) policy.Decision
+	Gate(src, dst netip.Addr, name string) []policy.ProtoPort
+	Digest() string
+}
+
+// Options is what a Pin works with.
+type Options struct {
+	// Rules returns the ruleset in force, nil while there is none.
+	Rules func() Rules
+	Pins  *pins.Store
+	Gate  pins.Gate      // nil: no kernel gate
+	Audit audit.Recorder // nil: decisions are not written down
+	Now   func() time.Time
+}
+
+// Pin is the plugin's handler.
+type Pin struct {
+	Next plugin.Handler
+	// Upstream resolves without the cache, for Ask. Nil: Next does.
+	Upstream plugin.Handler
+
+	Options
+	limits *limits
+	asking singleflight.Group
+}
+
+// New returns a handler without a Next.
+func New(o Options) *Pin {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return &Pin{Options: o, limits: newLimits(o.Pins.Scope() != policy.ScopeSource)}
+}
+
+// Name implements plugin.Handler.
+func (p *Pin) Name() string { return name }
+
+// question is what of a client's message is of interest.
+type question struct {
+	src   netip.AddrPort
+	proto policy.Proto
+	name  string // normalised
+	wire  string // as the client wrote it, which its answer must repeat
+	qtype uint16
+}
+
+// ServeDNS implements plugin.Handler. It always writes a reply.
+func (p *Pin) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
+	server := metrics.WithServer(ctx)
+	q := question{proto: policy.UDP}
+	q.src, q.proto = endpoint(w.RemoteAddr())
+	if rcode := malformed(r); rcode != dns.RcodeSuccess {
+		questions.WithLabelValues(server, "error", "").Inc()
+		m := new(dns.Msg).SetRcode(r, rcode)
+		return dns.RcodeSuccess, w.WriteMsg(m)
+	}
+	q.wire, q.qtype = r.Question[0].Name, r.Question[0].Qtype
+	q.name, _ = policy.NormalizeName(q.wire)
+
+	a := p.resolve(ctx, &q, w, false)
+	a = p.record(&q, a)
+	questions.WithLabelValues(server, string(a.Verdict), string(a.Reason)).Inc()
+	return dns.RcodeSuccess, w.WriteMsg(a.reply(&q, r))
+}
+
+// malformed returns the response code for messages that are not one plain question.
+func malformed(r *dns.Msg) int {
+	switch {
+	case r.Opcode != dns.OpcodeQuery:
+		return dns.RcodeNotImplemented
+	case r.Response || len(r.Question) != 1 || len(r.Answer) > 0 || len(r.Ns) > 0:
+		return dns.RcodeFormatError
+	case r.Question[0].Qclass != dns.ClassINET:
+		return dns.RcodeRefused
+	}
+	return dns.RcodeSuccess
+}
+
+func endpoint(a net.Addr) (netip.AddrPort, policy.Proto) {
+	switch a := a.(type) {
+	case *net.UDPAddr:
+		ap := a.AddrPort()
+		return netip.AddrPortFrom(ap.Addr().Unmap().WithZone(""), ap.Port()), policy.UDP
+	case *net.TCPAddr:
+		ap := a.AddrPort()
+		return netip.AddrPortFrom(ap.Addr().Unmap().WithZone(""), ap.Port()), policy.TCP
+	}
+	// An address of no known kind is no agent's; the ruleset refuses it.
+	return netip.AddrPort{}, policy.UDP
+}
+
+// resolve goes the whole way from the question to pinned addresses. With fresh,
+// the cache is passed by, and the limits are, which guard against agents.
+func (p *Pin) resolve(ctx context.Context, q *question, w dns.ResponseWriter, fresh bool) answer {
+	src := q.src.Addr()
+	rules := p.Rules()
+	if rules == nil {
+		return failed(policy.ReasonNotReady, "no ruleset is in force")
+	}
+	if !fresh && !p.limits.question(src, p.Now()) {
+		q.name = "" // one event for the flood, not one for every name in it
+		return failed(policy.ReasonOverload, "too many questions from one source")
+	}
+	if q.name == "" {
+		return refused(invariant(policy.ReasonNoName), rules, "not a host name")
+	}
+	asked := rules.Question(src, q.name)
+	if !asked.Permitted() {
+		a := refused(asked.Decision, rules, "")
+		a.noData = asked.NoData
+		return a
+	}
+	switch q.qtype {
+	case dns.TypeA:
+	case dns.TypeAAAA, dns.TypeHTTPS, dns.TypeSVCB:
+		// No IPv6 leaves the gateway. HTTPS and SVCB would carry ECH keys, which
+		// hide the name, and address hints, which nobody pinned.
+		return answer{Decision: asked.Decision, digest: rules.Digest()}
+	default:
+		// NODATA and not NXDOMAIN: the name does exist, and a client that
+		// caches NXDOMAIN would no longer ask for its address either.
+		a := refused(invariant(policy.ReasonTunnelling), rules, "record type "+typeName(q.qtype))
+		a.noData = true
+		return a
+	}
+	if !fresh {
+		if why := p.limits.name(src, q.name, p.Now()); why != "" {
+			return refused(invariant(policy.ReasonTunnelling), rules, why)
+		}
+	}
+	a := p.lookup(ctx, q, w, rules, asked.Decision, fresh)
+	if a.Permitted() && len(a.addrs) > 0 && !asked.Direct {
+		if failure, ok := p.pin(ctx, src, q.name, a.addrs, rules); !ok {
+			failure.digest = a.digest
+			return failure
+		}
+	}
+	return a
+}
+
+// pin commits the gate and then the pins. The order matters: whoever finds pins
+// held may answer at once, because their gate keys are in force.
+func (p *Pin) pin(ctx context.Context, src netip.Addr, name string, addrs []pins.Answer, rules Rules) (answer, bool) {
+	held, err := p.Pins.Held(src, name, addrs)
+	if err != nil {
+		return failed(policy.ReasonOverload, err.Error()), false
+	}
+	if held {
+		return answer{}, true
+	}
+	if p.Gate != nil {
+		owner, life := p.Pins.Owner(src), time.Duration(0)
+		var keys []pins.GateKey
+		for _, a := range addrs {
+			keys = pins.Keys(keys, owner, name, a.Addr, rules.Gate)
+			life = max(life, p.Pins.Life(a.TTL))
+		}
+		start := p.Now()
+		if len(keys) > 0 {
+			err = p.Gate.Admit(ctx, keys, life)
+		}
+		admitDuration.Observe(p.Now().Sub(start).Seconds())
+		if err != nil {
+			return failed(policy.ReasonNotReady, "kernel gate: "+err.Error()), false
+		}
+	}
+	if err := p.Pins.Add(src, name, addrs); err != nil {
+		return failed(policy.ReasonOverload, err.Error()), false
+	}
+	sources, count := p.Pins.Len()
+	pinnedSources.Set(float64(sources))
+	pinned.Set(float64(count))
+	return answer{}, true
+}
+
+// record writes the decision down. What cannot be written down is not answered.
+func (p *Pin) record(q *question, a answer) answer {
+	if p.Audit == nil {
+		return a
+	}
+	rec := audit.Record{
+		Class: audit.DNSActivity, Activity: audit.Open, Time: p.Now(), Src: q.src, Proto: q.proto, Host: q.name,
+		Decision: a.Decision, Digest: a.digest, Message: a.message,
+		DNS: &audit.DNS{Type: typeName(q.qtype), Rcode: dns.RcodeToString[a.code()]},
+	}
+	if !a.Permitted() {
+		rec.Activity = audit.Refuse
+	}
+	for _, x := range a.addrs {
+		rec.DNS.Answers = append(rec.DNS.Answers, x.Addr.String())
+	}
+	if len(a.addrs) > 0 {
+		first := a.addrs[0]
+		rec.Pin = &audit.Pin{Question: q.name, Answer: first.Addr, Asked: rec.Time, TTL: first.TTL, Bound: first.Bound}
+	}
+	if err := p.Audit.Record(rec); err != nil {
+		return failed(policy.ReasonNotReady, "audit: "+err.Error())
+	}
+	return a
+}
+
+func typeName(t uint16) string { return dns.Type(t).String() }
+
+var _ plugin.Handler = (*Pin)(nil)
