@@ -1,10 +1,3 @@
-// Package audit writes down every decision of the gateway, so that what happened
-// can be shown and cannot be changed unseen.
-//
-// The data plane hands a [Record] to a [Recorder]. The log turns it into an OCSF
-// event, counts repeated denials instead of repeating them, links the event to
-// the one before by its hash, and appends it to the sink. [Verify] reads a log
-// back and says whether anything was removed, added or altered.
 package audit
 
 import (
@@ -50,6 +43,9 @@ type Record struct {
 	// At the end of a flow: bytes from and to the agent, and how long it lived.
 	BytesOut, BytesIn int64
 	Duration          time.Duration
+	// Count is how often this happened where the data plane counted for itself
+	// (the kernel's log of refused packets); 0 is once.
+	Count int
 	// Message is for a person; empty is fine.
 	Message string
 }
