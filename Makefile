@@ -1,0 +1,52 @@
+# bulkhead: `make demo` shows it, `make test` proves it, `make help` lists the rest.
+
+GO       ?= go
+VERSION  ?= 0.1.0-dev
+GOFLAGS  += -trimpath
+LDFLAGS  := -s -w -X main.version=$(VERSION)
+FUZZTIME ?= 30s
+
+# What the lab's clients and comparisons need beside Go: Debian's package for each
+# program. Nothing is installed that is already there.
+NEEDS := curl:curl python3:python3 node:nodejs nft:nftables
+
+.PHONY: help build demo test lint fuzz bench deps clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## static binaries in bin/
+	@mkdir -p bin
+	CGO_ENABLED=0 $(GO) build $(GOFLAGS) -ldflags '$(LDFLAGS)' -o bin/bulkhead ./gateway/cmd/bulkhead
+
+demo: build ## the main job, end to end, in about a minute
+	@bin/bulkhead lab demo
+
+test: deps build ## every test: tables, golden files, properties, the lab with real clients
+	$(GO) test -count=1 -timeout 20m ./...
+
+lint: ## gofmt, go vet and staticcheck
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$unformatted" ]; then echo "gofmt these files:"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+
+fuzz: ## every fuzz test for FUZZTIME each (30s)
+	@for pkg in $$($(GO) list ./...); do \
+		for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
+			echo "== $$pkg $$target"; $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
+		done; \
+	done
+
+bench: ## Go benchmarks of the evaluator, the peek, the pins and the audit
+	$(GO) test -run '^$$' -bench . -benchmem ./gateway/... ./corednsplugin/...
+
+deps: ## install the clients that the lab's tests use
+	@missing=; for need in $(NEEDS); do command -v $${need%%:*} >/dev/null 2>&1 || missing="$$missing $${need##*:}"; done; \
+	if [ -n "$$missing" ]; then \
+		echo "installing$$missing"; \
+		if [ "$$(id -u)" != 0 ]; then echo "install these packages as root:$$missing" >&2; exit 1; fi; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	fi
+
+clean: ## remove what was built
+	rm -rf bin dist
