@@ -96,6 +96,9 @@ func (d *decoder) exists(known map[string]string, kind, name, path, hint string)
 		}
 		hint = didYouMean(name, names)
 	}
+	if hint == "" {
+		hint = "define it"
+	}
 	d.fail(d.lines[path], path, hint, "no %s %q", kind, name)
 }
 

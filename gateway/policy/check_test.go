@@ -1,0 +1,71 @@
+package policy
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+)
+
+// environment reads the surroundings of a golden file from its comments:
+// `# pinScope: verify`, `# serviceTags: Tag=1.2.3.0/24 Other=…`, `# feeds: name`.
+func environment(t *testing.T, input string) Environment {
+	env := Environment{PinScope: PinScope(directive(input, "pinScope"))}
+	for _, word := range strings.Fields(directive(input, "serviceTags")) {
+		tag, list, _ := strings.Cut(word, "=")
+		if env.Data.ServiceTags == nil {
+			env.Data.ServiceTags = map[string][]netip.Prefix{}
+		}
+		env.Data.ServiceTags[tag] = prefixes(strings.Split(list, ",")...)
+	}
+	for _, name := range strings.Fields(directive(input, "feeds")) {
+		if env.Data.Feeds == nil {
+			env.Data.Feeds = map[string]FeedData{}
+		}
+		env.Data.Feeds[name] = FeedData{Prefixes: prefixes("192.0.2.1/32")}
+	}
+	return env
+}
+
+func TestCheckGolden(t *testing.T) {
+	golden(t, "check", func(t *testing.T, input string) string {
+		doc, found := CheckText([]byte(input), environment(t, input))
+		var b strings.Builder
+		if err := FormatDiagnostics(&b, "ruleset.yaml", found); err != nil {
+			t.Fatal(err)
+		}
+		if doc != nil {
+			for _, note := range Notes(doc) {
+				fmt.Fprintf(&b, "note: %s\n", note)
+			}
+		}
+		return b.String()
+	})
+}
+
+// TestDefaultRuleset holds the example to its promise: nothing to complain of, with
+// and without the data behind its groups.
+func TestDefaultRuleset(t *testing.T) {
+	text, err := os.ReadFile("../../examples/ruleset.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, env := range map[string]Environment{
+		"no data": {},
+		"data": {Agents: prefixes("10.20.1.0/24"), Data: Data{
+			ServiceTags: map[string][]netip.Prefix{
+				"MicrosoftContainerRegistry": prefixes("20.61.98.0/25"), "AzureFrontDoor.FirstParty": prefixes("13.107.213.0/24"),
+				"AzureContainerRegistry": prefixes("20.61.97.0/25"), "AzureActiveDirectory": prefixes("20.190.128.0/18"),
+			},
+			Feeds: map[string]FeedData{"ipsum": {Prefixes: prefixes("20.190.128.1/32")}},
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, found := CheckText(text, env)
+			for _, d := range found {
+				t.Error(d)
+			}
+		})
+	}
+}
