@@ -86,7 +86,7 @@ func (n *Nameserver) Queries() []Query {
 // Asked reports whether a name, or one below it, has been asked for.
 func (n *Nameserver) Asked(name string) bool {
 	for _, q := range n.Queries() {
-		if q.Name == name || strings.HasSuffix(q.Name, "."+name) {
+		if Below(q.Name, name) {
 			return true
 		}
 	}

@@ -3,6 +3,7 @@ package lab
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 )
 
 // The lab's hosts.
@@ -252,4 +253,12 @@ func (l *Lab) addAgents(fabric *Host) error {
 		}
 	}
 	return nil
+}
+
+// AttackerDomain is where the attacker's name servers are authoritative.
+const AttackerDomain = "attacker.example"
+
+// Below reports whether name is domain or below it.
+func Below(name, domain string) bool {
+	return name == domain || strings.HasSuffix(name, "."+domain)
 }
