@@ -38,7 +38,7 @@ func TestBadInput(t *testing.T) {
 		{"policy: {file: r.yaml}", "agents: name the agents' subnets"},
 		{good + "polcy: {}\n", `line 3: unknown key "polcy"`},
 		{good + "dns: {listn: 1.2.3.4:53}\n", `line 3: unknown key "listn"`},
-		{good + "dns: {listen: 1.2.3.4}\n", "listen"},
+		{good + "dns: {listen: 1.2.3.4}\n", "line 3: \"1.2.3.4\""},
 		{good + "snat: none\n", `snat: "none" is neither`},
 		{good + "dns: {pinScope: shared}\n", "dns.clients"},
 		{good + "dns: {pinScope: everyone}\n", "dns.pinScope"},
