@@ -21,7 +21,7 @@ func cryptoTLS(raw []byte) (name string, ok bool) {
 
 // stricter are the refusals that crypto/tls does not share.
 var stricter = map[error]bool{
-	ErrTooLong: true, // we count record headers
+	ErrTooLong:    true, // we count record headers
 	ErrRecordType: true, ErrTrailing: true, ErrRecordVersion: true,
 	ErrNameType: true, ErrNameNUL: true, ErrInnerHello: true,
 }

@@ -69,10 +69,9 @@ const (
 // Scanner puts a ClientHello together from the pieces in which it arrives. The
 // zero value is ready.
 type Scanner struct {
-	off   int    // bytes of raw that whole records have used
-	msg   []byte // the handshake message so far
-	first bool   // msg holds a first record
-	own   bool   // msg is a copy, because it spans records
+	off int    // bytes of raw that whole records have used
+	msg []byte // the handshake message so far
+	own bool   // msg is a copy, because it spans records
 }
 
 // Scan looks at raw, which holds everything received so far and only grows from
@@ -111,6 +110,7 @@ func (s *Scanner) Scan(raw []byte) (info Info, done bool, err error) {
 			info, err = parse(body)
 			return info, err == nil, err
 		}
+		s.keep()
 	}
 }
 
@@ -122,15 +122,19 @@ func (s *Scanner) bound(n int) error {
 }
 
 // append adds one record's payload. A hello in a single record, which is nearly every
-// one, is parsed where it lies.
+// one, is parsed where it lies; keep copies what has to outlast this call, because
+// the caller may move its buffer.
 func (s *Scanner) append(fragment []byte) {
-	switch {
-	case !s.first:
-		s.msg, s.first = fragment, true
-	case !s.own:
-		s.msg, s.own = append(append(make([]byte, 0, 2*len(s.msg)+len(fragment)), s.msg...), fragment...), true
-	default:
-		s.msg = append(s.msg, fragment...)
+	if s.msg == nil {
+		s.msg = fragment
+		return
+	}
+	s.msg = append(s.msg, fragment...)
+}
+
+func (s *Scanner) keep() {
+	if !s.own {
+		s.msg, s.own = append(make([]byte, 0, 2*len(s.msg)), s.msg...), true
 	}
 }
 

@@ -84,7 +84,9 @@ func scan(stream []byte, step int) (Info, bool, error) {
 	var s Scanner
 	for n := 0; n < len(stream); {
 		n = min(n+step, len(stream))
-		info, done, err := s.Scan(stream[:n])
+		piece := bytes.Clone(stream[:n])
+		info, done, err := s.Scan(piece)
+		clear(piece) // callers reuse their buffers
 		if done || err != nil {
 			return info, done, err
 		}

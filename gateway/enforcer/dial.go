@@ -1,0 +1,169 @@
+package enforcer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/bulkhead-dev/bulkhead/gateway/policy"
+)
+
+const (
+	// attemptTimeout is how long one address may take to answer, dialTimeout how
+	// long all of them together. The client waits with a finished handshake.
+	attemptTimeout = 10 * time.Second
+	dialTimeout    = 15 * time.Second
+	// attemptDelay is when the next address is tried beside a silent one: after
+	// the first SYN and one retransmission (RFC 6298: 1 s).
+	attemptDelay = 2 * time.Second
+	// maxAlternatives bounds the other addresses of a name that are tried.
+	maxAlternatives = 3
+	// userTimeout ends a connection whose peer acknowledges nothing. It also counts
+	// while a peer keeps its window shut, so it must outlast a paused reader.
+	userTimeout = 5 * time.Minute
+)
+
+// keepAlive finds peers that are gone from an otherwise idle connection; there are
+// no read deadlines, because they would end honest idle ones.
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: time.Minute, Interval: 15 * time.Second, Count: 4}
+
+// Dialer connects to an agent's destination on the agent's behalf.
+type Dialer interface {
+	Dial(ctx context.Context, src netip.Addr, dst netip.AddrPort) (*net.TCPConn, error)
+}
+
+// NetDialer dials from the gateway's own network stack.
+type NetDialer struct {
+	// Mark is the firewall mark without which the gateway's own output is closed.
+	Mark uint32
+	// KeepSource says to which destinations the agent's address stays visible; nil:
+	// none. Replies come back only if the program in the kernel expects them.
+	KeepSource func(dst netip.Addr) bool
+}
+
+// Dial connects to dst. src is the agent's address.
+func (d NetDialer) Dial(ctx context.Context, src netip.Addr, dst netip.AddrPort) (*net.TCPConn, error) {
+	keep := d.KeepSource != nil && d.KeepSource(dst.Addr())
+	nd := net.Dialer{
+		Timeout:         attemptTimeout,
+		KeepAliveConfig: keepAlive,
+		Control: func(_, _ string, c syscall.RawConn) error {
+			return control(c, func(fd int) error {
+				if keep {
+					if err := unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_TRANSPARENT, 1); err != nil {
+						return fmt.Errorf("IP_TRANSPARENT: %w", err)
+					}
+					// The port is chosen at connect, per destination, so that
+					// 28,000 flows of an agent are no limit.
+					if err := unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err != nil {
+						return fmt.Errorf("IP_BIND_ADDRESS_NO_PORT: %w", err)
+					}
+				}
+				return setMark(fd, d.Mark)
+			})
+		},
+	}
+	nd.SetMultipathTCP(false)
+	if keep {
+		nd.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(src, 0))
+	}
+	c, err := nd.DialContext(ctx, "tcp4", dst.String())
+	if err != nil {
+		return nil, err
+	}
+	return c.(*net.TCPConn), nil
+}
+
+// patience sets how long a silent peer is borne.
+func patience(c *net.TCPConn) {
+	_ = c.SetKeepAliveConfig(keepAlive)
+	if rc, err := c.SyscallConn(); err == nil {
+		_ = control(rc, func(fd int) error {
+			return unix.SetsockoptInt(fd, unix.SOL_TCP, unix.TCP_USER_TIMEOUT, int(userTimeout.Milliseconds()))
+		})
+	}
+}
+
+// connect dials the flow's destination and, if that does not answer, other addresses
+// that are pinned to the same name and permitted in their own right. The client's
+// handshake is complete, so it can no longer fail over by itself.
+func (s *Server) connect(ctx context.Context, facts *policy.Flow) (*net.TCPConn, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	type attempt struct {
+		conn *net.TCPConn
+		err  error
+	}
+	results := make(chan attempt)
+	dial := func(dst netip.Addr) {
+		conn, err := s.opt.Dialer.Dial(ctx, facts.Src, netip.AddrPortFrom(dst, facts.Port))
+		select {
+		case results <- attempt{conn, err}:
+		case <-ctx.Done(): // another address won
+			if conn != nil {
+				conn.Close()
+			}
+		}
+	}
+	go dial(facts.Dst)
+	var (
+		others  []netip.Addr
+		asked   bool
+		pending = 1
+		errs    []error
+		delay   = time.NewTimer(attemptDelay)
+	)
+	defer delay.Stop()
+	for {
+		select {
+		case a := <-results:
+			if a.err == nil {
+				patience(a.conn)
+				return a.conn, nil
+			}
+			errs = append(errs, a.err)
+			pending--
+		case <-delay.C:
+		case <-ctx.Done():
+			return nil, errors.Join(append(errs, ctx.Err())...)
+		}
+		if !asked {
+			others, asked = s.alternatives(facts), true
+		}
+		if len(others) > 0 {
+			go dial(others[0])
+			others, pending = others[1:], pending+1
+			delay.Reset(attemptDelay)
+		} else if pending == 0 {
+			return nil, errors.Join(errs...)
+		}
+	}
+}
+
+// alternatives are the other addresses of the flow's name that it may go to.
+func (s *Server) alternatives(facts *policy.Flow) []netip.Addr {
+	if facts.Name == "" || facts.Pin != policy.PinMatch {
+		return nil
+	}
+	rs := s.opt.Ruleset()
+	var out []netip.Addr
+	for _, addr := range s.opt.Pins.Addrs(facts.Src, facts.Name) {
+		if addr == facts.Dst || len(out) == maxAlternatives {
+			continue
+		}
+		f := *facts
+		f.Dst, f.PinnedNames = addr, nil
+		m := s.opt.Pins.Lookup(f.Src, addr, f.Name)
+		f.Pin = m.State
+		if d := rs.Decide(&f); !m.Stale && d.Permitted() && relayable(&d, f.Wire) {
+			out = append(out, addr)
+		}
+	}
+	return out
+}

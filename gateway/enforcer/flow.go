@@ -1,0 +1,267 @@
+package enforcer
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/bulkhead-dev/bulkhead/gateway/audit"
+	"github.com/bulkhead-dev/bulkhead/gateway/enforcer/hello"
+	"github.com/bulkhead-dev/bulkhead/gateway/policy"
+)
+
+// flow is one intercepted connection, from accept until both sides are closed.
+type flow struct {
+	srv      *Server
+	client   *net.TCPConn
+	src, dst netip.AddrPort
+	start    time.Time
+	facts    policy.Flow // as known at accept
+	cancel   context.CancelFunc
+
+	mu      sync.Mutex
+	live    *verdict     // what permitted it; nil while undecided
+	server  *net.TCPConn // the destination's side, nil until dialled
+	gone    bool         // reset
+	revoked *verdict     // what ended it before its time
+}
+
+// run takes a flow through its stages.
+func (f *flow) run(ctx context.Context) {
+	s := f.srv
+	v := f.admit(func() verdict { return s.judge(ctx, f.facts) })
+	switch {
+	case !v.Permitted():
+		reset(f.client)
+		f.refused(v, "")
+		return
+	case v.Pending == "":
+		// Addresses alone permit it; waiting for a name would stall protocols in
+		// which the server speaks first.
+		v.Tier = policy.TierSplice
+		f.join(ctx, v, nil)
+		return
+	}
+	f.withdraw()
+
+	p, err := peek(f.client, f.start.Add(s.opt.Limits.HelloTimeout), &s.peeks)
+	defer p.release()
+	facts := f.facts
+	facts.Stage, facts.Wire = policy.StageName, p.wire
+	var bad hello.Error
+	switch {
+	case errors.As(err, &bad):
+		f.refuseTLS(verdict{facts: facts, digest: s.opt.Ruleset().Digest()}.refuse(policy.ReasonBadClientHello), bad.Error())
+		return
+	case errors.Is(err, errBudget):
+		reset(f.client)
+		f.refused(verdict{facts: facts, digest: s.opt.Ruleset().Digest()}.refuse(policy.ReasonOverload), err.Error())
+		return
+	case err != nil: // the client is gone and has asked for nothing
+		reset(f.client)
+		return
+	}
+	switch p.wire {
+	case policy.WireHTTP:
+		f.serveHTTP(ctx, facts, p)
+	case policy.WireTLS:
+		facts.Name, _ = policy.NormalizeName(p.hello.Name)
+		f.decideName(ctx, facts, p)
+	default:
+		f.decideName(ctx, facts, p)
+	}
+}
+
+// decideName judges a flow by the name that it claims and joins or refuses it.
+func (f *flow) decideName(ctx context.Context, facts policy.Flow, p *peeked) {
+	v := f.admit(func() verdict { return f.srv.judge(ctx, facts) })
+	message := ""
+	if v.Permitted() && !relayable(&v.Decision, facts.Wire) {
+		f.withdraw()
+		rule := v.Rule
+		v = v.refuse(policy.ReasonNotReady)
+		v.Rule = rule
+		message = "the verdict depends on the request, and this release does not decrypt"
+	}
+	switch {
+	case v.Permitted():
+		v.Tier = policy.TierSplice
+		f.join(ctx, v, p)
+	case facts.Wire == policy.WireTLS:
+		f.refuseTLS(v, message)
+	default:
+		reset(f.client)
+		f.refused(v, message)
+	}
+}
+
+// admit judges and, if that permits, enters the flow among those that a reload
+// judges again. A reload in between makes it judge once more, so no flow slips
+// through under a ruleset that was withdrawn before it went live.
+func (f *flow) admit(judge func() verdict) verdict {
+	for {
+		gen := f.srv.gen.Load()
+		v := judge()
+		if !v.Permitted() {
+			return v
+		}
+		f.mu.Lock()
+		if f.srv.gen.Load() == gen {
+			f.live = &v
+			f.mu.Unlock()
+			return v
+		}
+		f.mu.Unlock()
+	}
+}
+
+// withdraw takes the flow from among the live ones; its fate is open again.
+func (f *flow) withdraw() {
+	f.mu.Lock()
+	f.live = nil
+	f.mu.Unlock()
+}
+
+// join writes the permit down, dials the destination and relays until the end.
+func (f *flow) join(ctx context.Context, v verdict, p *peeked) {
+	if !f.opened(v) {
+		if v.facts.Wire == policy.WireTLS {
+			alert(f.client)
+		} else {
+			reset(f.client)
+		}
+		return
+	}
+	patience(f.client)
+	server, err := f.srv.connect(ctx, &v.facts)
+	if err != nil {
+		reset(f.client)
+		f.closed(v, 0, 0, "the destination did not answer: "+err.Error())
+		return
+	}
+	if !f.attach(server) {
+		f.closed(v, 0, 0, "")
+		return
+	}
+	message := ""
+	if to := addrPort(server.RemoteAddr()).Addr(); to != f.dst.Addr() {
+		message = "connected to " + to.String() + ", another address of the name"
+	}
+	first := 0
+	if p != nil {
+		first, err = server.Write(p.data)
+		p.release()
+	}
+	if err != nil {
+		f.reset()
+		f.closed(v, int64(first), 0, "the destination hung up: "+err.Error())
+		return
+	}
+	out, in := relay(f.client, server)
+	f.closed(v, out+int64(first), in, message)
+}
+
+// attach makes server the flow's other side, unless the flow was reset meanwhile.
+func (f *flow) attach(server *net.TCPConn) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.gone {
+		reset(server)
+		return false
+	}
+	f.server = server
+	return true
+}
+
+// reset ends both sides at once.
+func (f *flow) reset() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.resetLocked()
+}
+
+func (f *flow) resetLocked() {
+	f.gone = true
+	f.cancel()
+	reset(f.client)
+	if f.server != nil {
+		reset(f.server)
+	}
+}
+
+// rejudge resets a live flow that rs does not permit, and reports whether it did. The
+// pin counts as it was when the flow began: a live flow outlives its pin.
+func (f *flow) rejudge(rs *policy.Ruleset) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.live == nil || f.gone {
+		return false
+	}
+	facts := f.live.facts
+	d := rs.Decide(&facts)
+	if d.Permitted() && relayable(&d, facts.Wire) {
+		f.live = &verdict{Decision: f.live.Decision, facts: facts, digest: f.live.digest, pin: f.live.pin}
+		return false
+	}
+	v := verdict{Decision: d, facts: facts, digest: rs.Digest(), pin: f.live.pin}
+	switch {
+	case !d.Permitted():
+	case d.Pending == policy.PendingName: // it was not asked for one when it began
+		v = v.refuse(policy.ReasonNoName)
+	default:
+		v = v.refuse(policy.ReasonNotReady)
+	}
+	f.revoked = &v
+	f.resetLocked()
+	return true
+}
+
+// record is what every event about the flow has in common.
+func (f *flow) record(v verdict) audit.Record {
+	return audit.Record{
+		Class: audit.NetworkActivity, Time: f.srv.opt.Now(), Src: f.src, Dst: f.dst, Proto: policy.TCP,
+		Host: v.facts.Name, Decision: v.Decision, Digest: v.digest, Pin: v.pin,
+	}
+}
+
+// opened writes down that the flow is permitted. Without that it must not go on.
+func (f *flow) opened(v verdict) bool {
+	r := f.record(v)
+	r.Activity = audit.Open
+	if err := f.srv.opt.Audit.Record(r); err != nil {
+		f.withdraw()
+		f.refused(v.refuse(policy.ReasonNotReady), "the audit cannot be written")
+		return false
+	}
+	return true
+}
+
+func (f *flow) refused(v verdict, message string) {
+	r := f.record(v)
+	r.Activity, r.Message = audit.Refuse, message
+	f.write(r)
+}
+
+// closed writes down the end of a permitted flow.
+func (f *flow) closed(v verdict, out, in int64, message string) {
+	f.mu.Lock()
+	if f.revoked != nil {
+		v, message = *f.revoked, "withdrawn by a reload of the ruleset"
+	}
+	f.live = nil
+	f.mu.Unlock()
+	r := f.record(v)
+	r.Activity, r.BytesOut, r.BytesIn, r.Message = audit.Close, out, in, message
+	r.Duration = r.Time.Sub(f.start)
+	f.write(r)
+}
+
+// write records what has happened already and cannot be refused any more.
+func (f *flow) write(r audit.Record) {
+	if err := f.srv.opt.Audit.Record(r); err != nil {
+		f.srv.opt.Logf("audit: flow %s to %s: %v", f.src, f.dst, err)
+	}
+}
