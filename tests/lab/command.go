@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -62,3 +63,7 @@ func (c *Cmd) CombinedOutput() ([]byte, error) {
 	err := c.Run()
 	return out.Bytes(), err
 }
+
+// Env is what a program's environment needs on this host beside its own: where the
+// certificates are that it should trust, and the host's name.
+func (h *Host) Env() []string { return slices.Clone(h.env) }
