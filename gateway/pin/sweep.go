@@ -2,7 +2,9 @@ package pin
 
 import (
 	"context"
+	"maps"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/bulkhead-dev/bulkhead/gateway/policy"
@@ -108,55 +110,55 @@ const maxBatch = 512
 // Expire sweeps, and revokes the gate keys of the sources that it forgot. Keys of
 // single pins that are gone lapse in the kernel by themselves.
 func (s *Store) Expire(ctx context.Context, gate Gate, ports Ports) error {
-	forgotten := s.Sweep()
 	keys := map[GateKey]bool{}
-	for _, e := range forgotten {
-		for _, k := range Keys(nil, e.Source, e.Name, e.Addr, ports) {
+	forgotten := map[netip.Addr]bool{}
+	var one []GateKey
+	for _, e := range s.Sweep() {
+		forgotten[e.Source] = true
+		one = Keys(one[:0], e.Source, e.Name, e.Addr, ports)
+		for _, k := range one {
 			keys[k] = true
 		}
 	}
-	batch := make([]GateKey, 0, min(len(keys), maxBatch))
-	for k := range keys {
-		batch = append(batch, k)
-		if len(batch) == maxBatch {
-			if err := gate.Revoke(ctx, batch); err != nil {
-				return err
-			}
-			batch = batch[:0]
+	for batch := range slices.Chunk(slices.Collect(maps.Keys(keys)), maxBatch) {
+		if err := gate.Revoke(ctx, batch); err != nil {
+			return err
 		}
 	}
-	if len(batch) == 0 {
-		return nil
-	}
-	return gate.Revoke(ctx, batch)
+	// A source may have come back meanwhile, and may have lost new keys.
+	return s.readmit(ctx, gate, ports, func(e Entry) bool { return forgotten[e.Source] })
 }
 
 // Readmit puts the keys of every pin into the gate, for the time that is left: after
 // a restart, and after a reload has changed what names may do.
 func (s *Store) Readmit(ctx context.Context, gate Gate, ports Ports) error {
-	// One call has one lifetime, so pins are gathered by the hour in which they
-	// go. Rounding up is harmless: the enforcer judges the pin, not the key.
+	return s.readmit(ctx, gate, ports, func(Entry) bool { return true })
+}
+
+// readmit gathers keys by the hour in which their pins go, because one call of the
+// gate has one lifetime. Rounding up is harmless: the enforcer judges the pin, not
+// the key.
+func (s *Store) readmit(ctx context.Context, gate Gate, ports Ports, want func(Entry) bool) error {
 	byHour := map[time.Duration][]GateKey{}
-	flush := func(life time.Duration) error {
-		keys := byHour[life]
-		delete(byHour, life)
-		if len(keys) == 0 {
-			return nil
-		}
-		return gate.Admit(ctx, keys, life)
-	}
 	now := s.opt.Now()
 	for e := range s.Entries() {
+		if !want(e) {
+			continue
+		}
 		life := (e.Gone.Sub(now) + time.Hour).Truncate(time.Hour)
 		byHour[life] = Keys(byHour[life], e.Source, e.Name, e.Addr, ports)
 		if len(byHour[life]) >= maxBatch {
-			if err := flush(life); err != nil {
+			if err := gate.Admit(ctx, byHour[life], life); err != nil {
 				return err
 			}
+			byHour[life] = nil
 		}
 	}
-	for life := range byHour {
-		if err := flush(life); err != nil {
+	for life, keys := range byHour {
+		if len(keys) == 0 {
+			continue
+		}
+		if err := gate.Admit(ctx, keys, life); err != nil {
 			return err
 		}
 	}
