@@ -148,8 +148,8 @@ type Unmapped struct {
 	Seq          uint64        `json:"seq"`
 	Stage        string        `json:"stage"`
 	Tier         policy.Tier   `json:"tier,omitempty"`
-	Would        *policy.Would `json:"would,omitempty"`
 	Workload     string        `json:"workload,omitempty"`
+	Would        *policy.Would `json:"would,omitempty"`
 }
 
 // The stages that events of the log itself carry, beside those of policy.Stage.

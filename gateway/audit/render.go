@@ -143,7 +143,7 @@ func (r *renderer) event(rec *Record) *Event {
 		http(e, rec.HTTP, host)
 	case DetectionFinding:
 		e.ActivityID = findingCreate
-		finding(e, string(d.Reason))
+		finding(e, e.StatusDetail)
 	default:
 		e.ActivityID = int(activityOf(rec))
 	}

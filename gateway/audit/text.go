@@ -9,12 +9,12 @@ import (
 // The longest text of each kind that an event holds, in bytes. What an agent
 // controls must not fill the disk or pass a reader's line limit (maxLine).
 const (
-	maxName      = 253
-	maxMethod    = 32
-	maxPath      = 1024
-	maxMessage   = 512
-	maxLabel     = 128 // workloads, rule names, versions, digests, codes
-	maxAnswers   = 32
+	maxName    = 253
+	maxMethod  = 32
+	maxPath    = 1024
+	maxMessage = 512
+	maxLabel   = 128 // workloads, rule names, versions, digests, codes
+	maxAnswers = 32
 )
 
 // bounded returns s cut to at most max bytes at a rune's end, with everything

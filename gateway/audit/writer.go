@@ -171,7 +171,9 @@ func (l *Log) commit(kind StatementKind, entries []*entry) error {
 		w.next.Store(now.Add(checkpointGap).UnixMilli())
 	}
 	if lost { // until a sync succeeds again, no event is acknowledged without one
-		return l.sync()
+		if err := l.sync(); err != nil {
+			return err
+		}
 	}
 	l.health.ok()
 	return nil
