@@ -1,0 +1,137 @@
+package packet
+
+import (
+	"fmt"
+	"net/netip"
+	"sync"
+
+	"github.com/google/nftables"
+
+	"github.com/bulkhead-dev/bulkhead/gateway/pin"
+	"github.com/bulkhead-dev/bulkhead/gateway/policy"
+)
+
+// Table is the kernel program of the network namespace that the process runs in.
+// Its methods may be called from any number of goroutines.
+type Table struct {
+	gate gate
+
+	mu      sync.Mutex // one transaction of the whole program at a time
+	cfg     Config
+	current *policy.KernelTable
+}
+
+var _ pin.Gate = (*Table)(nil)
+
+// Open takes over the network namespace: it checks what the kernel can do, loads the
+// program, and only then turns forwarding on. A program that an earlier process left
+// is kept until the first Load, so that a restart cuts no flow; without one,
+// nothing is permitted until then.
+func Open(cfg Config) (*Table, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	if err := Probe(); err != nil {
+		return nil, err
+	}
+	c, err := dial()
+	if err != nil {
+		return nil, err
+	}
+	old, err := listing(c)
+	if err != nil {
+		return nil, err
+	}
+	t := &Table{cfg: cfg, current: &policy.KernelTable{}}
+	if p := build(&cfg, t.current); len(old.chains) == 0 || !p.fits(old) {
+		if err := p.install(); err != nil {
+			return nil, err
+		}
+	}
+	if err := prepareHost(); err != nil {
+		return nil, err
+	}
+	t.gate.start()
+	return t, nil
+}
+
+// Lockdown loads the program with nothing permitted and the gate shut, and leaves
+// forwarding as it is. It is for the time before the network comes up at boot.
+func Lockdown(cfg Config) error {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return err
+	}
+	if err := Probe(); err != nil {
+		return err
+	}
+	c, err := dial()
+	if err != nil {
+		return err
+	}
+	c.DelTable(c.AddTable(kernelTable()))
+	p := build(&cfg, &policy.KernelTable{})
+	t := c.AddTable(kernelTable())
+	if err := p.write(c, t, &loaded{}); err != nil {
+		return err
+	}
+	if err := c.Flush(); err != nil {
+		return fmt.Errorf("loading the kernel program: %w", explain(err))
+	}
+	return nil
+}
+
+// Text is the program for a ruleset's table in the syntax of nft(8).
+func Text(cfg Config, table *policy.KernelTable) (string, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return "", err
+	}
+	return build(&cfg, table).String(), nil
+}
+
+// Load puts a ruleset in force. On an error the program before stays, whole.
+// Connections that were admitted go on; see Sweep.
+func (t *Table) Load(table *policy.KernelTable) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err := build(&t.cfg, table).install(); err != nil {
+		return err
+	}
+	t.current = table
+	return nil
+}
+
+// SetEgress replaces Config.Egress, for names whose addresses change.
+func (t *Table) SetEgress(prefixes []netip.Prefix) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	cfg := t.cfg
+	cfg.Egress = prefixes
+	if err := cfg.check(); err != nil {
+		return err
+	}
+	c, err := dial()
+	if err != nil {
+		return err
+	}
+	s := &set{name: setEgress, key: []nftables.SetDatatype{nftables.TypeIPAddr}, interval: true, ranges: ranges(prefixes)}
+	k := s.kernel(kernelTable())
+	c.FlushSet(k)
+	if err := c.SetAddElements(k, s.kernelElements()); err != nil {
+		return err
+	}
+	if err := c.Flush(); err != nil {
+		return fmt.Errorf("egress: %w", explain(err))
+	}
+	t.cfg = cfg
+	return nil
+}
+
+// Close stops what the Table runs. The program stays in the kernel: closed is the
+// resting state.
+func (t *Table) Close() error {
+	t.gate.stop()
+	return nil
+}
