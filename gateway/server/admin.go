@@ -1,0 +1,116 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/bulkhead-dev/bulkhead/gateway/audit"
+)
+
+var (
+	decisionsTotal = promauto.NewCounterVec(prometheus.CounterOpts{
+		Namespace: "bulkhead", Name: "decisions_total", Help: "Decisions written to the audit, by stage, verdict and reason.",
+	}, []string{"stage", "verdict", "reason"})
+	bytesTotal = promauto.NewCounterVec(prometheus.CounterOpts{
+		Namespace: "bulkhead", Name: "flow_bytes_total", Help: "Bytes of permitted flows that have ended, from (out) and to (in) agents.",
+	}, []string{"direction"})
+	reloadsTotal = promauto.NewCounterVec(prometheus.CounterOpts{
+		Namespace: "bulkhead", Name: "ruleset_reloads_total", Help: "Reloads of the ruleset, by result.",
+	}, []string{"result"})
+	rulesetBad = promauto.NewGauge(prometheus.GaugeOpts{
+		Namespace: "bulkhead", Name: "ruleset_refused", Help: "1 while the ruleset on disk is refused and an older one is in force.",
+	})
+)
+
+// counters feed the metrics. No label takes a name or an address.
+type counters struct{}
+
+func (counters) decision(r *audit.Record) {
+	if r.Activity == audit.Close && r.Decision.Permitted() {
+		bytesTotal.WithLabelValues("out").Add(float64(r.BytesOut))
+		bytesTotal.WithLabelValues("in").Add(float64(r.BytesIn))
+		return
+	}
+	decisionsTotal.WithLabelValues(r.Decision.Stage.String(), string(r.Decision.Verdict), string(r.Decision.Reason)).Inc()
+}
+
+func (counters) reload(err error) {
+	if err != nil {
+		reloadsTotal.WithLabelValues("refused").Inc()
+		rulesetBad.Set(1)
+		return
+	}
+	reloadsTotal.WithLabelValues("applied").Inc()
+	rulesetBad.Set(0)
+}
+
+// readiness is the body of /readyz.
+type readiness struct {
+	Ready   bool          `json:"ready"`
+	Why     string        `json:"why,omitempty"` // not ready
+	Version string        `json:"version"`
+	Ruleset rulesetStatus `json:"ruleset"`
+	Pins    int           `json:"pins"`
+}
+
+type rulesetStatus struct {
+	Digest  string   `json:"digest"`
+	Rules   int      `json:"rules"`
+	Error   string   `json:"error,omitempty"`   // why the one on disk is not in force
+	Missing []string `json:"missing,omitempty"` // feeds and service tags without data
+}
+
+func (s *Server) readiness() readiness {
+	r := readiness{Ready: s.ready.Load(), Version: s.version}
+	if !r.Ready {
+		r.Why = "starting or draining"
+	}
+	if err := s.audit.Healthy(); err != nil {
+		r.Ready, r.Why = false, err.Error()
+	}
+	if rules := s.rules.Load(); rules != nil {
+		r.Ruleset = rulesetStatus{Digest: rules.Digest(), Rules: len(rules.Document().Rules), Missing: rules.Missing()}
+	}
+	if e := s.lastErr.Load(); e != nil {
+		r.Ruleset.Error = *e
+	}
+	_, r.Pins = s.pins.Len()
+	return r
+}
+
+// serveAdmin answers health, readiness and metrics. The kernel program keeps agents
+// away from it.
+func (s *Server) serveAdmin(ctx context.Context, faults chan<- error) error {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		r := s.readiness()
+		w.Header().Set("Content-Type", "application/json")
+		if !r.Ready {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		json.NewEncoder(w).Encode(r)
+	})
+	mux.Handle("GET /metrics", promhttp.Handler())
+	ln, err := net.Listen("tcp4", s.cfg.Admin.Listen.String())
+	if err != nil {
+		return fmt.Errorf("admin.listen: %w", err)
+	}
+	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second, MaxHeaderBytes: 16 << 10}
+	context.AfterFunc(ctx, func() { srv.Close() })
+	go func() {
+		if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+			faults <- fmt.Errorf("admin: %w", err)
+		}
+	}()
+	return nil
+}

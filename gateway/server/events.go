@@ -1,0 +1,101 @@
+package server
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/bulkhead-dev/bulkhead/gateway/audit"
+	"github.com/bulkhead-dev/bulkhead/gateway/packet"
+	"github.com/bulkhead-dev/bulkhead/gateway/policy"
+)
+
+// recorder counts what is audited.
+func (s *Server) recorder() audit.Recorder { return recorder{s} }
+
+type recorder struct{ s *Server }
+
+func (r recorder) Record(rec audit.Record) error {
+	r.s.events.decision(&rec)
+	err := r.s.audit.Record(rec)
+	if err != nil {
+		r.s.log.Error("audit", "error", err)
+	}
+	return err
+}
+
+// reasons maps what the kernel refuses by itself to the reason ids. What is not here
+// the ruleset explains.
+var reasons = map[packet.Cause]policy.Reason{
+	packet.CauseInvariant: policy.ReasonInvariant,
+	packet.CauseQUIC:      policy.ReasonQUIC,
+	packet.CauseFragment:  policy.ReasonInvariant,
+	packet.CauseSpoof:     policy.ReasonInvariant,
+	packet.CauseIPv6:      policy.ReasonInvariant,
+	packet.CauseOverload:  policy.ReasonOverload,
+	packet.CauseNotReady:  policy.ReasonNotReady,
+	packet.CauseEgress:    policy.ReasonInvariant,
+}
+
+// denied writes down packets that the kernel refused, in the ruleset's words: the
+// evaluator that the kernel's program was generated from says which rule it was.
+func (s *Server) denied(d packet.Denial) {
+	rules := s.rules.Load()
+	flow := s.packetFlow(d.Src.Addr(), d.Dst.Addr(), d.Proto, d.Dst.Port())
+	decision := rules.Decide(&flow)
+	if reason, own := reasons[d.Cause]; own || decision.Permitted() {
+		if !own {
+			// Refused under the ruleset before, or while its pin was on the way.
+			reason = policy.ReasonNotReady
+		}
+		decision = policy.Decision{Verdict: policy.Deny, Rule: policy.RuleInvariant, Mode: policy.ModeEnforce,
+			Decrypt: policy.DecryptNotAllowed, Tier: policy.TierKernel, Stage: policy.StagePacket, Reason: reason, Log: true, Index: -1}
+	}
+	rec := audit.Record{Class: audit.NetworkActivity, Activity: audit.Refuse, Time: time.Now(), Src: d.Src, Dst: d.Dst, Proto: d.Proto,
+		Decision: decision, Digest: rules.Digest(), Message: explainCause(d.Cause)}
+	for range max(d.Count, 1) {
+		if s.recorder().Record(rec) != nil {
+			return // said in the log; the packet is refused whatever happens here
+		}
+	}
+}
+
+func explainCause(c packet.Cause) string {
+	switch c {
+	case packet.CauseFragment:
+		return "fragment"
+	case packet.CauseSpoof:
+		return "source address that does not belong there"
+	case packet.CauseIPv6:
+		return "IPv6"
+	case packet.CauseEgress:
+		return "the gateway's own traffic to where it has no business"
+	}
+	return ""
+}
+
+func (s *Server) packetFlow(src, dst netip.Addr, proto policy.Proto, port uint16) policy.Flow {
+	f := policy.Flow{Stage: policy.StagePacket, Src: src.Unmap(), Dst: dst.Unmap(), Proto: proto, Port: port}
+	if f.PinnedNames = s.pins.Names(f.Src, f.Dst); len(f.PinnedNames) > 0 {
+		f.Pin = policy.PinMatch
+	}
+	return f
+}
+
+// forwarded writes down the beginning and the end of flows that the kernel forwards.
+func (s *Server) forwarded(f packet.Flow) {
+	rules := s.rules.Load()
+	d := rules.Decide(&policy.Flow{Stage: policy.StagePacket, Src: f.Src.Addr(), Dst: f.Dst.Addr(), Proto: f.Proto, Port: f.Dst.Port()})
+	rec := audit.Record{Class: audit.NetworkActivity, Activity: audit.Open, Time: time.Now(), Src: f.Src, Dst: f.Dst, Proto: f.Proto,
+		Decision: d, Digest: rules.Digest()}
+	if f.Ended {
+		rec.Activity, rec.BytesOut, rec.BytesIn, rec.Duration = audit.Close, f.BytesOut, f.BytesIn, f.Duration
+	}
+	s.recorder().Record(rec)
+}
+
+// withdrawn writes down a forwarded flow that a new ruleset ends.
+func (s *Server) withdrawn(c packet.Conn, d policy.Decision, rules *policy.Ruleset) {
+	d.Verdict = policy.Deny
+	s.recorder().Record(audit.Record{Class: audit.NetworkActivity, Activity: audit.Close, Time: time.Now(), Src: c.Src, Dst: c.Dst,
+		Proto: c.Proto, Decision: d, Digest: rules.Digest(), Message: "withdrawn by a new ruleset"})
+}

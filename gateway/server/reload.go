@@ -1,0 +1,187 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+
+	"github.com/bulkhead-dev/bulkhead/gateway/feeds"
+	"github.com/bulkhead-dev/bulkhead/gateway/packet"
+	"github.com/bulkhead-dev/bulkhead/gateway/policy"
+)
+
+// settle is how long a changed file is left alone before it is read, so that an editor
+// which writes in steps is read once.
+const settle = 200 * time.Millisecond
+
+// load reads and compiles the ruleset with the data of its groups. What has errors
+// is refused as a whole.
+func (s *Server) load() (*policy.Ruleset, error) {
+	file := s.cfg.Policy.File
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("ruleset: %w", err)
+	}
+	doc, err := policy.Decode(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %s", file, firstLine(err.Error()))
+	}
+	env := policy.Environment{Agents: s.cfg.Agents, Gateway: s.gateway, PinScope: s.cfg.DNS.PinScope, DNSClients: s.cfg.DNS.Clients}
+	var problems []feeds.Problem
+	env.Data, problems, err = feeds.Load(doc, feeds.Options{Dir: s.cfg.Feeds.Dir, ServiceTagsFile: s.cfg.ServiceTags.File})
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range problems {
+		s.log.Warn("data of a group", "problem", p.String())
+	}
+	for _, d := range policy.Check(doc, env) {
+		if d.Severity == policy.SeverityError {
+			return nil, fmt.Errorf("%s: %s; see `bulkhead policy check %s`", file, d, file)
+		}
+		s.log.Warn("ruleset", "diagnostic", d.String())
+	}
+	r, err := policy.Compile(doc, env)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	for _, m := range r.Missing() {
+		s.log.Warn("a group matches nothing, for want of data", "missing", m)
+	}
+	return r, nil
+}
+
+func firstLine(s string) string {
+	line, rest, more := strings.Cut(s, "\n")
+	if more {
+		line += fmt.Sprintf(" (and %d more)", strings.Count(rest, "\n")+1)
+	}
+	return line
+}
+
+// reload puts the ruleset on disk in force. A bad one changes nothing.
+func (s *Server) reload(ctx context.Context) {
+	s.reloads.Lock()
+	defer s.reloads.Unlock()
+	rules, err := s.load()
+	if err == nil {
+		if old := s.rules.Load(); old.Digest() == rules.Digest() && old.SameData(rules) {
+			s.lastErr.Store(nil)
+			return
+		}
+		err = s.apply(ctx, rules)
+	}
+	s.events.reload(err)
+	if err != nil {
+		text := err.Error()
+		s.lastErr.Store(&text)
+		s.log.Error("ruleset refused; the last good one stays in force", "error", err)
+		return
+	}
+	s.lastErr.Store(nil)
+	s.log.Info("ruleset in force", "digest", rules.Digest(), "rules", len(rules.Document().Rules))
+}
+
+// apply puts a compiled ruleset in force: in the kernel first, because what it
+// refuses there needs no further decision; then for everybody who asks; then for the
+// flows that are already there.
+func (s *Server) apply(ctx context.Context, rules *policy.Ruleset) error {
+	if err := s.table.Load(rules.Flatten()); err != nil {
+		return fmt.Errorf("the kernel did not take the program: %w", err)
+	}
+	s.rules.Store(rules)
+	if err := s.resolver.Readmit(ctx); err != nil {
+		return fmt.Errorf("the kernel did not take the pins: %w", err)
+	}
+	withdrawn := s.enforcer.Rejudge(ctx)
+	swept, err := s.table.Sweep(ctx, s.keep(rules))
+	if err != nil {
+		return fmt.Errorf("flows that are no longer permitted may go on: %w", err)
+	}
+	if withdrawn+swept > 0 {
+		s.log.Info("flows withdrawn", "enforcer", withdrawn, "kernel", swept)
+	}
+	return nil
+}
+
+// keep says which connections that the kernel forwards may go on.
+func (s *Server) keep(rules *policy.Ruleset) func(packet.Conn) bool {
+	return func(c packet.Conn) bool {
+		d := rules.Decide(&policy.Flow{Stage: policy.StagePacket, Src: c.Src.Addr(), Dst: c.Dst.Addr(), Proto: c.Proto, Port: c.Dst.Port()})
+		if d.Permitted() && d.Tier == policy.TierKernel {
+			return true
+		}
+		s.withdrawn(c, d, rules)
+		return false
+	}
+}
+
+// watch reloads on SIGHUP, when the ruleset or its data change, and once every
+// refresh interval.
+func (s *Server) watch(ctx context.Context) {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	refresh := time.NewTicker(max(s.cfg.ServiceTags.Refresh, time.Minute))
+	defer refresh.Stop()
+	var changes <-chan fsnotify.Event
+	watcher, err := fsnotify.NewWatcher()
+	if err == nil {
+		defer watcher.Close()
+		// The directory, not the file: editors and mounted volumes replace files.
+		err = watcher.Add(filepath.Dir(s.cfg.Policy.File))
+		changes = watcher.Events
+	}
+	if err != nil {
+		s.log.Warn("changes of the ruleset are not noticed; send SIGHUP", "error", err)
+	}
+	var quiet <-chan time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hup:
+			s.reload(ctx)
+		case <-refresh.C:
+			s.reload(ctx)
+		case _, open := <-changes:
+			if !open {
+				changes = nil
+				continue
+			}
+			quiet = time.After(settle)
+		case <-quiet:
+			quiet = nil
+			s.reload(ctx)
+		}
+	}
+}
+
+// ownAddresses are the addresses of this machine, which agents may reach for DNS
+// only.
+func ownAddresses() ([]netip.Addr, error) {
+	list, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil, fmt.Errorf("cannot list the gateway's addresses: %w", err)
+	}
+	var out []netip.Addr
+	for _, a := range list {
+		if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().Is4() && !p.Addr().IsLoopback() {
+			out = append(out, p.Addr())
+		}
+	}
+	if len(out) == 0 {
+		return nil, errors.New("this machine has no IPv4 address: bring its network up first")
+	}
+	return out, nil
+}

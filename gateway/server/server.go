@@ -1,0 +1,227 @@
+// Package server runs a gateway: it puts the kernel program, the resolver, the
+// enforcer and the audit together, in the order in which nothing is open before it is
+// governed, and keeps the ruleset in force.
+//
+// The order matters. The kernel program comes first, with nothing permitted. The audit
+// is opened before anything that decides. The resolver and the enforcer come up before
+// the program hands them packets. Only then is the ruleset loaded. On the way down the
+// program stays: closed stays closed.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/bulkhead-dev/bulkhead/gateway/audit"
+	"github.com/bulkhead-dev/bulkhead/gateway/config"
+	"github.com/bulkhead-dev/bulkhead/gateway/enforcer"
+	"github.com/bulkhead-dev/bulkhead/gateway/inspect"
+	"github.com/bulkhead-dev/bulkhead/gateway/packet"
+	"github.com/bulkhead-dev/bulkhead/gateway/pin"
+	"github.com/bulkhead-dev/bulkhead/gateway/policy"
+	"github.com/bulkhead-dev/bulkhead/gateway/resolver"
+)
+
+const (
+	// drainTime is how long flows may go on after SIGTERM. Azure gives a stopping
+	// machine longer than this.
+	drainTime = 20 * time.Second
+	// maintenance is how often idle sources are forgotten and pins saved. A crash
+	// loses the pins of at most that long; their agents ask again.
+	maintenance = 10 * time.Second
+)
+
+// Server is a running gateway.
+type Server struct {
+	cfg     *config.Config
+	log     hclog.Logger
+	version string
+	dns     netip.AddrPort
+	gateway []netip.Addr // its own addresses
+
+	rules    atomic.Pointer[policy.Ruleset]
+	lastErr  atomic.Pointer[string] // of the last reload, nil if it went well
+	ready    atomic.Bool
+	audit    *audit.Log
+	pins     *pin.Store
+	table    *packet.Table
+	resolver *resolver.Server
+	enforcer *enforcer.Server
+	reloads  sync.Mutex
+	events   counters
+}
+
+// Run runs a gateway until ctx ends, then lets flows end and returns. An error says
+// what could not start, in one line.
+func Run(ctx context.Context, cfg *config.Config, log hclog.Logger, version string) error {
+	s := &Server{cfg: cfg, log: log, version: version}
+	rules, err := s.prepare()
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if s.audit != nil {
+			s.audit.Close()
+		}
+	}()
+	background, stop := context.WithCancel(context.Background())
+	defer stop()
+	faults := make(chan error, 8)
+	if err := s.start(background, rules, faults); err != nil {
+		return err
+	}
+	s.ready.Store(true)
+	log.Info("ready", "agents", cfg.Agents, "dns", s.dns, "ruleset", rules.Digest(), "rules", len(rules.Document().Rules))
+	go s.watch(background)
+	select {
+	case <-ctx.Done():
+		err = nil
+	case err = <-faults:
+	}
+	s.ready.Store(false)
+	log.Info("draining", "longest", drainTime)
+	s.stop()
+	return err
+}
+
+// prepare does all that can fail without having changed anything.
+func (s *Server) prepare() (*policy.Ruleset, error) {
+	var err error
+	if s.dns, err = s.cfg.Listen(); err != nil {
+		return nil, err
+	}
+	if s.gateway, err = ownAddresses(); err != nil {
+		return nil, err
+	}
+	rules, err := s.load()
+	if err != nil {
+		return nil, err
+	}
+	if err := packet.Probe(); err != nil {
+		return nil, err
+	}
+	for _, dir := range []string{s.cfg.State.Dir, filepath.Dir(s.cfg.Audit.File)} {
+		if err := os.MkdirAll(dir, 0o750); err != nil {
+			return nil, fmt.Errorf("cannot make the directory: %w", err)
+		}
+	}
+	return rules, nil
+}
+
+// start brings everything up, closed first.
+func (s *Server) start(ctx context.Context, rules *policy.Ruleset, faults chan<- error) error {
+	var err error
+	if s.audit, err = audit.Open(audit.Options{File: s.cfg.Audit.File, State: s.cfg.State.Dir, Version: s.version, Workload: s.cfg.Workload}); err != nil {
+		return err
+	}
+	if s.table, err = packet.Open(PacketConfig(s.cfg, s.dns)); err != nil {
+		return err
+	}
+	s.pins = pin.New(pin.Options{Scope: s.cfg.DNS.PinScope, PerSource: s.cfg.Limits.PinsPerSource})
+	s.rules.Store(rules)
+	if s.resolver, err = resolver.Start(s.resolverConfig()); err != nil {
+		return err
+	}
+	listener, err := enforcer.Listen(ctx, enforcerAddr, packet.EnforcerMark)
+	if err != nil {
+		return err
+	}
+	s.enforcer = enforcer.New(s.enforcerOptions())
+	go func() { faults <- s.enforcer.Serve(ctx, listener) }()
+	go func() { faults <- s.table.Denials(ctx, s.denied) }()
+	go func() { faults <- s.table.Flows(ctx, s.forwarded) }()
+	if err := s.serveAdmin(ctx, faults); err != nil {
+		return err
+	}
+	if err := s.apply(ctx, rules); err != nil {
+		return err
+	}
+	go s.keepAlive(ctx)
+	go s.resolveEgress(ctx)
+	return nil
+}
+
+// enforcerAddr is where the kernel hands flows to.
+var enforcerAddr = netip.MustParseAddrPort("127.0.0.1:14433")
+
+// PacketConfig is the kernel program's part of a configuration.
+func PacketConfig(cfg *config.Config, dns netip.AddrPort) packet.Config {
+	c := packet.Config{Agents: cfg.Agents, DNS: dns, DNSClients: cfg.DNS.Clients, SNAT: packet.SNAT(cfg.SNAT),
+		Listener: enforcerAddr, EnforcerMark: packet.EnforcerMark,
+		Flows: uint32(cfg.Limits.Flows), FlowsPerSource: uint32(cfg.Limits.FlowsPerSource)}
+	for _, u := range cfg.DNS.Upstream {
+		c.Upstreams = append(c.Upstreams, u.AddrPort)
+	}
+	for _, e := range cfg.Destinations() {
+		if e.Name == "" {
+			c.Egress = append(c.Egress, e.Prefix)
+		}
+	}
+	return c
+}
+
+func (s *Server) resolverConfig() resolver.Config {
+	c := resolver.Config{Listen: s.dns, Rules: s.rules.Load, Pins: s.pins, Gate: s.table, Audit: s.recorder(), Agents: s.cfg.Agents,
+		State: filepath.Join(s.cfg.State.Dir, "pins"), Maintain: maintenance,
+		Report: func(err error) { s.log.Named("dns").Warn(err.Error()) }}
+	for _, u := range s.cfg.DNS.Upstream {
+		c.Upstream = append(c.Upstream, u.AddrPort)
+	}
+	return c
+}
+
+func (s *Server) enforcerOptions() enforcer.Options {
+	log := s.log.Named("enforcer")
+	logf := func(format string, args ...any) { log.Warn(fmt.Sprintf(format, args...)) }
+	dialer := enforcer.NetDialer{Mark: packet.EnforcerMark}
+	if s.cfg.SNAT == string(packet.SNATInternet) {
+		dialer.KeepSource = func(dst netip.Addr) bool { return !policy.IsInternet(dst) }
+	}
+	return enforcer.Options{
+		Ruleset:  s.rules.Load,
+		Pins:     s.pins,
+		Resolver: s.resolver,
+		Audit:    s.recorder(),
+		HTTP:     inspect.New(logf),
+		Dialer:   dialer,
+		Limits: enforcer.Limits{Flows: s.cfg.Limits.Flows, FlowsPerSource: s.cfg.Limits.FlowsPerSource,
+			HelloTimeout: s.cfg.Limits.HelloTimeout},
+		Logf: logf,
+	}
+}
+
+// stop lets flows end and saves what the next run needs. The kernel program stays.
+func (s *Server) stop() {
+	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
+	defer cancel()
+	if err := s.enforcer.Shutdown(ctx); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		s.log.Warn("draining", "error", err)
+	}
+	if err := s.resolver.Stop(); err != nil {
+		s.log.Warn("resolver", "error", err)
+	}
+	s.table.Close()
+}
+
+// keepAlive keeps the pins of agents with live flows.
+func (s *Server) keepAlive(ctx context.Context) {
+	tick := time.NewTicker(maintenance)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			s.enforcer.KeepAlive()
+		}
+	}
+}

@@ -1,0 +1,108 @@
+// Package architecture holds the arrows between packages: who may know whom.
+package architecture
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/bulkhead-dev/bulkhead/"
+
+type pkg struct {
+	ImportPath, Doc string
+	Imports         []string
+}
+
+func packages(t *testing.T) []pkg {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-json=ImportPath,Doc,Imports", "./...")
+	cmd.Dir = "../.."
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []pkg
+	for dec := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p pkg
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			return all
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+}
+
+// mayKnow lists, for each part, the parts of the product that it may import. Parts
+// that are not listed wire others together and may know any.
+var mayKnow = map[string][]string{
+	"gateway/policy":         {},
+	"gateway/pin":            {"gateway/policy"},
+	"gateway/feeds":          {"gateway/policy"},
+	"gateway/audit":          {"gateway/policy"},
+	"gateway/config":         {"gateway/policy"},
+	"gateway/packet":         {"gateway/policy", "gateway/pin", "gateway/feeds", "gateway/audit"},
+	"gateway/enforcer":       {"gateway/policy", "gateway/pin", "gateway/feeds", "gateway/audit"},
+	"gateway/enforcer/hello": {"gateway/policy"},
+	"gateway/inspect":        {"gateway/policy", "gateway/pin", "gateway/feeds", "gateway/audit"},
+	"corednsplugin/pin":      {"gateway/policy", "gateway/pin", "gateway/feeds", "gateway/audit"},
+	"gateway/resolver":       {"gateway/policy", "gateway/pin", "gateway/feeds", "gateway/audit", "corednsplugin/pin"},
+}
+
+func TestArrows(t *testing.T) {
+	for _, p := range packages(t) {
+		part := strings.TrimPrefix(p.ImportPath, module)
+		allowed, held := mayKnow[part]
+		for _, imported := range p.Imports {
+			other, ours := strings.CutPrefix(imported, module)
+			switch {
+			case held && ours && !slices.Contains(allowed, other) && !strings.HasPrefix(other, part+"/"):
+				t.Errorf("%s must not know %s", part, other)
+			case strings.HasPrefix(part, "gateway/") && (strings.HasPrefix(imported, "github.com/pulumi/") || strings.Contains(imported, "/sdk/resourcemanager/")):
+				t.Errorf("%s must not know %s: nothing under gateway/ knows Pulumi or Azure's management", part, imported)
+			}
+		}
+		if part == "gateway/policy" {
+			for _, io := range []string{"os", "net", "net/http", "time", "log", "io/fs"} {
+				if slices.Contains(p.Imports, io) {
+					t.Errorf("gateway/policy must not import %s: it does no I/O and reads no clock", io)
+				}
+			}
+		}
+	}
+}
+
+// TestDocs holds every package to a doc comment that says more than its name.
+func TestDocs(t *testing.T) {
+	for _, p := range packages(t) {
+		if len(p.Doc) < 40 {
+			t.Errorf("%s: write a package comment that tells a newcomer what it is for", p.ImportPath)
+		}
+	}
+}
+
+// TestFileLength holds files to a length that a person reads in one go.
+func TestFileLength(t *testing.T) {
+	err := filepath.WalkDir("../..", func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() || filepath.Ext(path) != ".go" {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		if n := bytes.Count(data, []byte{'\n'}); n > 700 {
+			t.Errorf("%s has %d lines: split it by what it does", path, n)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
