@@ -69,7 +69,7 @@ var (
 	// that the packet came in on.
 	notReturnable = term{text: "fib saddr . iif oif missing", exprs: []expr.Any{
 		&expr.Fib{Register: reg1, FlagSADDR: true, FlagIIF: true, FlagPRESENT: true, ResultOIF: true},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: reg1, Data: []byte{0}},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: reg1, Data: host(0)},
 	}}
 	// notUnicast: local, broadcast, multicast, by the kernel's table of addresses.
 	notUnicast = fibTerm("fib daddr type != unicast", expr.CmpOpNeq, unix.RTN_UNICAST)
@@ -141,22 +141,22 @@ func ports(lo, hi uint16) term {
 }
 
 func ctMark(n uint32) term {
-	return cmpTerm(fmt.Sprintf("ct mark %#010x", n), &expr.Ct{Key: expr.CtKeyMARK, Register: reg1}, expr.CmpOpEq, host(n))
+	return cmpTerm(fmt.Sprintf("ct mark 0x%08x", n), &expr.Ct{Key: expr.CtKeyMARK, Register: reg1}, expr.CmpOpEq, host(n))
 }
 
 func setCtMark(n uint32) term {
-	return term{text: fmt.Sprintf("ct mark set %#010x", n), exprs: []expr.Any{
+	return term{text: fmt.Sprintf("ct mark set 0x%08x", n), exprs: []expr.Any{
 		&expr.Immediate{Register: reg1, Data: host(n)},
 		&expr.Ct{Key: expr.CtKeyMARK, Register: reg1, SourceRegister: true},
 	}}
 }
 
 func mark(n uint32) term {
-	return cmpTerm(fmt.Sprintf("meta mark %#010x", n), fieldMark.load(reg1), expr.CmpOpEq, host(n))
+	return cmpTerm(fmt.Sprintf("meta mark 0x%08x", n), fieldMark.load(reg1), expr.CmpOpEq, host(n))
 }
 
 func setMark(n uint32) term {
-	return term{text: fmt.Sprintf("meta mark set %#010x", n), exprs: []expr.Any{
+	return term{text: fmt.Sprintf("meta mark set 0x%08x", n), exprs: []expr.Any{
 		&expr.Immediate{Register: reg1, Data: host(n)},
 		&expr.Meta{Key: expr.MetaKeyMARK, Register: reg1, SourceRegister: true},
 	}}
@@ -242,7 +242,7 @@ func logged() term {
 // the connection; without a socket the rule ends here and the next one is tried.
 func tproxy(to netip.AddrPort) term {
 	addr := to.Addr().As4()
-	return term{text: "tproxy ip to " + to.String(), ipv4: true, exprs: []expr.Any{
+	return term{text: "tproxy ip to " + to.String(), exprs: []expr.Any{
 		&expr.Immediate{Register: reg1, Data: addr[:]},
 		&expr.Immediate{Register: reg2, Data: be16(to.Port())},
 		&expr.TProxy{Family: unix.NFPROTO_IPV4, TableFamily: unix.NFPROTO_INET, RegAddr: reg1, RegPort: reg2},
