@@ -9,6 +9,7 @@ package killchain
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -83,29 +84,26 @@ type attack struct {
 	gateway *lab.Capture
 }
 
-// Run plays every step from a host and hands each result to report as it is
-// known. The error is of the lab, not of a step.
-func Run(ctx context.Context, l *lab.Lab, from string, report func(Result)) error {
-	a := &attack{lab: l, agent: l.Host(from)}
-	if a.agent == nil || !lab.AgentSubnet.Contains(a.agent.Addr) {
-		return fmt.Errorf("no agent %q: use %s or %s", from, lab.InvoiceAgent, lab.ResearchAgent)
+// Steps are the names of all steps in order.
+func Steps() (names []string) {
+	for _, s := range steps() {
+		names = append(names, s.name)
 	}
-	if l.Process == nil {
-		return fmt.Errorf("this lab has no gateway, so there is nothing to attack")
-	}
-	defer a.close()
-	for _, name := range []string{lab.Internet, lab.Attacker, lab.Database} {
-		c, err := l.Host(name).Capture()
-		if err != nil {
-			return err
-		}
-		a.far = append(a.far, c)
-	}
-	var err error
-	if a.gateway, err = l.Host(lab.Gateway).Capture(); err != nil {
+	return names
+}
+
+// Run plays the named steps from a host, all of them if none is named, and hands each
+// result to report as it is known. The error is of the lab, not of a step.
+func Run(ctx context.Context, l *lab.Lab, from string, report func(Result), names ...string) error {
+	a, err := open(l, from)
+	if err != nil {
 		return err
 	}
+	defer a.close()
 	for _, s := range steps() {
+		if len(names) > 0 && !slices.Contains(names, s.name) {
+			continue
+		}
 		r, err := a.play(ctx, s)
 		if err != nil {
 			return fmt.Errorf("step %q: %w", s.name, err)
@@ -113,6 +111,31 @@ func Run(ctx context.Context, l *lab.Lab, from string, report func(Result)) erro
 		report(r)
 	}
 	return nil
+}
+
+// open starts the captures that tell what became of a step.
+func open(l *lab.Lab, from string) (*attack, error) {
+	a := &attack{lab: l, agent: l.Host(from)}
+	if a.agent == nil || !lab.AgentSubnet.Contains(a.agent.Addr) {
+		return nil, fmt.Errorf("no agent %q: use %s or %s", from, lab.InvoiceAgent, lab.ResearchAgent)
+	}
+	if l.Process == nil {
+		return nil, errors.New("this lab has no gateway, so there is nothing to attack")
+	}
+	for _, name := range []string{lab.Internet, lab.Attacker, lab.Database} {
+		c, err := l.Host(name).Capture()
+		if err != nil {
+			a.close()
+			return nil, err
+		}
+		a.far = append(a.far, c)
+	}
+	var err error
+	if a.gateway, err = l.Host(lab.Gateway).Capture(); err != nil {
+		a.close()
+		return nil, err
+	}
+	return a, nil
 }
 
 func (a *attack) close() {
