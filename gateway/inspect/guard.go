@@ -40,8 +40,6 @@ type head struct {
 // server then answers in turn, after the requests before it.
 type guard struct {
 	net.Conn
-	closed    chan struct{}
-	closeOnce sync.Once
 
 	in    []byte // read, not yet looked at
 	out   []byte // looked at and good, to be delivered first
@@ -55,7 +53,7 @@ type guard struct {
 }
 
 func newGuard(c net.Conn) *guard {
-	return &guard{Conn: c, closed: make(chan struct{}), state: (*guard).readHead}
+	return &guard{Conn: c, state: (*guard).readHead}
 }
 
 // standIn is delivered in place of a malformed request.
@@ -135,12 +133,6 @@ func (g *guard) next() (head, bool) {
 	h := g.heads[0]
 	g.heads = g.heads[1:]
 	return h, true
-}
-
-// Close closes the connection and says so to whoever waits for it.
-func (g *guard) Close() error {
-	g.closeOnce.Do(func() { close(g.closed) })
-	return g.Conn.Close()
 }
 
 // CloseWrite lets the server end an answer and still read, so that no reset

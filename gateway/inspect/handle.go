@@ -16,8 +16,6 @@ import (
 // serve judges one request and, if it is permitted, lets goproxy carry it.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	f := r.Context().Value(flowKey{}).(*flow)
-	f.handlers.Add(1)
-	defer f.handlers.Done()
 	h, ok := f.guard.next()
 	if !ok {
 		h.err = errHead("more requests than were sent")
@@ -81,19 +79,20 @@ func (f *flow) forward(s *Server, w http.ResponseWriter, r *http.Request, h *hea
 	out.URL, out.Host = u, to.field()
 	ww := &writer{ResponseWriter: w}
 	if h.upgrade {
-		// Until the origin agrees to the upgrade, what follows is not known to be
-		// requests; so unless it does, nothing may follow.
-		w.Header().Set("Connection", "close")
+		defer func() {
+			if ww.hijacked != nil { // the server has no more part in it
+				ww.hijacked.Close()
+				close(f.ended)
+			}
+		}()
 		s.proxy.ServeHTTP(&upgradeWriter{writer: ww}, out)
-	} else {
-		s.proxy.ServeHTTP(ww, out)
+		return
 	}
-	if ww.hijacked != nil {
-		ww.hijacked.Close()
-	}
+	s.proxy.ServeHTTP(ww, out)
 }
 
-// upgradeWriter closes the connection after any answer but a change of protocol.
+// upgradeWriter closes the connection after any answer but a change of protocol: the
+// guard has stopped looking, because what follows might have been frames.
 type upgradeWriter struct{ *writer }
 
 func (w *upgradeWriter) WriteHeader(status int) {

@@ -55,6 +55,11 @@ func New(logf func(string, ...any)) *Server {
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			return context.WithValue(ctx, flowKey{}, c.(*guardedFlow).flow)
 		},
+		ConnState: func(c net.Conn, state http.ConnState) {
+			if state == http.StateClosed { // after the last handler, so after its events
+				close(c.(*guardedFlow).flow.ended)
+			}
+		},
 	}
 	go func() { _ = s.http.Serve(listener{s}) }()
 	return s
@@ -70,7 +75,7 @@ func (s *Server) Close() error {
 // closed. It closes it when ctx ends.
 func (s *Server) ServeFlow(ctx context.Context, client net.Conn, facts policy.Flow, gate Gate) {
 	g := newGuard(client)
-	f := &flow{guard: g, gate: gate, port: facts.Port}
+	f := &flow{guard: g, gate: gate, port: facts.Port, ended: make(chan struct{})}
 	f.transport = newTransport(gate)
 	defer f.transport.CloseIdleConnections()
 	defer g.Close()
@@ -83,8 +88,7 @@ func (s *Server) ServeFlow(ctx context.Context, client net.Conn, facts policy.Fl
 	case <-ctx.Done():
 		return
 	}
-	<-g.closed
-	f.handlers.Wait() // they write to the audit, which must come before the end
+	<-f.ended
 }
 
 // flow is one connection and what its requests have in common.
@@ -93,8 +97,8 @@ type flow struct {
 	gate      Gate
 	port      uint16
 	transport *http.Transport
-	handlers  sync.WaitGroup
-	authority *authority // of the first permitted request
+	authority *authority    // of the first permitted request
+	ended     chan struct{} // closed when the server is done with the connection
 }
 
 type flowKey struct{}
@@ -145,6 +149,8 @@ func newTransport(gate Gate) *http.Transport {
 	}
 }
 
+var errSwitched = errors.New("the origin switched to a protocol that was not asked for")
+
 var errNoFlow = errors.New("not a request of an intercepted flow")
 
 func refuseDial(context.Context, string, string) (net.Conn, error) { return nil, errNoFlow }
@@ -161,6 +167,11 @@ func newProxy(logf func(string, ...any)) *goproxy.ProxyHttpServer {
 		f := r.Context().Value(flowKey{}).(*flow)
 		ctx.RoundTripper = goproxy.RoundTripperFunc(func(r *http.Request, _ *goproxy.ProxyCtx) (*http.Response, error) {
 			resp, err := f.transport.RoundTrip(r)
+			if err == nil && resp.StatusCode == http.StatusSwitchingProtocols &&
+				(r.Header.Get("Upgrade") == "" || !strings.EqualFold(resp.Header.Get("Upgrade"), "websocket")) {
+				resp.Body.Close()
+				err = errSwitched
+			}
 			if err != nil {
 				return unreachable(r, f.authority.host()), nil
 			}
