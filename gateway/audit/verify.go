@@ -103,7 +103,7 @@ func inOrder(files []string) ([]string, error) {
 		}
 		n := numbered{path, ^uint64(0)}
 		if l, err := parseLine(raw); err == nil {
-			n.first = l.Unmapped.Seq
+			n.first = l.Seq
 		}
 		all = append(all, n)
 	}

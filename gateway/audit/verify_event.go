@@ -7,7 +7,7 @@ import (
 
 // event checks one event that could be read: its hash, its link, its signature.
 func (v *verifier) event(at Place, l *line) {
-	at.Seq = l.Unmapped.Seq
+	at.Seq = l.Seq
 	wrong := func(format string, args ...any) {
 		at.What = fmt.Sprintf(format, args...)
 		v.broken(at)
@@ -19,7 +19,7 @@ func (v *verifier) event(at Place, l *line) {
 	case v.resync:
 	case v.report.Events == 0:
 		v.first(at, l)
-	case at.Seq == v.last.seq+1 && l.Unmapped.PrevHash == v.last.hash:
+	case at.Seq == v.last.seq+1 && l.PrevHash == v.last.hash:
 	case at.Seq == v.last.seq+1:
 		wrong("it does not follow the event before it, whose hash is another")
 	case at.Seq == v.last.seq+2:
@@ -31,17 +31,17 @@ func (v *verifier) event(at Place, l *line) {
 	}
 	v.report.Events++
 	v.report.Unsigned++
-	if l.Unmapped.Stage == StageCheckpoint {
+	if l.Stage == StageCheckpoint {
 		v.checkpoint(at, l)
 	}
 	if h := v.heads[at.Seq]; h != nil {
-		if h.Hash != l.Unmapped.Hash {
+		if h.Hash != l.Hash {
 			wrong("it is not the event that the head file signed")
 		}
 		delete(v.heads, at.Seq)
 	}
 	v.last, v.resync = l.link(), false
-	v.report.Last, v.report.Hash = at.Seq, l.Unmapped.Hash
+	v.report.Last, v.report.Hash = at.Seq, l.Hash
 }
 
 // first checks the first event of all. A log begins with number 1 and 64 zeros; where
@@ -49,13 +49,13 @@ func (v *verifier) event(at Place, l *line) {
 // checkpoint that rotation writes.
 func (v *verifier) first(at Place, l *line) {
 	v.report.First = at.Seq
-	s := l.Unmapped.Checkpoint
+	s := l.Checkpoint
 	switch {
-	case l.Unmapped.PrevHash == genesis && at.Seq <= 1:
-	case l.Unmapped.PrevHash == genesis:
+	case l.PrevHash == genesis && at.Seq <= 1:
+	case l.PrevHash == genesis:
 		at.What = fmt.Sprintf("it claims to be the first event of the log, but its number is %d", at.Seq)
 		v.broken(at)
-	case at.Line == 1 && l.Unmapped.Stage == StageCheckpoint && s != nil && s.Kind == Opening:
+	case at.Line == 1 && l.Stage == StageCheckpoint && s != nil && s.Kind == Opening:
 		at.What = fmt.Sprintf("the log goes on from event %d, whose file was not given", at.Seq-1)
 		v.warn(at)
 	default:
@@ -69,7 +69,7 @@ func (v *verifier) checkpoint(at Place, l *line) {
 		at.What = what
 		v.broken(at)
 	}
-	s := l.Unmapped.Checkpoint
+	s := l.Checkpoint
 	if s == nil {
 		wrong("a checkpoint without a statement")
 		return
@@ -78,7 +78,7 @@ func (v *verifier) checkpoint(at Place, l *line) {
 		wrong("a checkpoint whose statement is not authentic: " + err.Error())
 		return
 	}
-	if s.Seq+1 != l.Unmapped.Seq || s.Hash != l.Unmapped.PrevHash {
+	if s.Seq+1 != l.Seq || s.Hash != l.PrevHash {
 		wrong("a checkpoint that was signed for another place in the chain")
 		return
 	}
