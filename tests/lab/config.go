@@ -97,16 +97,10 @@ func (l *Lab) writeFiles(ruleset string, configure func(map[string]any)) error {
 	if err != nil {
 		return err
 	}
-	rootKey := filepath.Join(dir, "gateway-root.key")
-	if err := l.GatewayCA.WriteKey(rootKey); err != nil {
-		return err
-	}
 	files := map[string][]byte{
 		filepath.Join(l.feeds(), "ipsum.netset"): []byte(feed),
 		filepath.Join(dir, "servicetags.json"):   tags,
-		filepath.Join(dir, "gateway-root.crt"):   l.GatewayCA.PEM,
-		filepath.Join(dir, "internet-root.crt"):  l.InternetCA.PEM,
-		l.Paths.Trust:                            append(append([]byte(nil), l.InternetCA.PEM...), l.GatewayCA.PEM...),
+		l.Paths.Trust:                            l.CA.PEM,
 	}
 	config := map[string]any{
 		"policy":      map[string]any{"file": l.Paths.Ruleset},
@@ -114,7 +108,6 @@ func (l *Lab) writeFiles(ruleset string, configure func(map[string]any)) error {
 		"dns":         map[string]any{"listen": GatewayAddr.String() + ":53", "upstream": []string{WireServer.String() + ":53"}},
 		"serviceTags": map[string]any{"file": filepath.Join(dir, "servicetags.json")},
 		"feeds":       map[string]any{"dir": l.feeds()},
-		"ca":          map[string]any{"file": filepath.Join(dir, "gateway-root.crt"), "keyFile": rootKey},
 		"audit":       map[string]any{"file": l.Paths.Audit},
 		"admin":       map[string]any{"listen": adminAddr},
 		"state":       map[string]any{"dir": filepath.Join(dir, "state")},

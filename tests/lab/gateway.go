@@ -35,7 +35,6 @@ func (p *Process) Start(ctx context.Context) error {
 	h := p.lab.Host(Gateway)
 	p.cmd = h.Command(context.Background(), p.binary, "gateway", "--config", p.lab.Paths.Config)
 	p.cmd.Stdout, p.cmd.Stderr = log, log
-	p.cmd.Env = append(p.cmd.Env, "SSL_CERT_FILE="+p.lab.Paths.Dir+"/internet-root.crt")
 	if err := p.cmd.Start(); err != nil {
 		return fmt.Errorf("start the gateway: %w", err)
 	}

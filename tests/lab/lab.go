@@ -33,8 +33,8 @@ type Options struct {
 // Lab is a running lab.
 type Lab struct {
 	Paths Paths
-	// InternetCA signed every server of the lab; GatewayCA is for decryption.
-	InternetCA, GatewayCA *Authority
+	// CA signed every server of the lab; the agents trust it.
+	CA *Authority
 	// Upstream is Azure's resolver, 168.63.129.16; Rogue is the attacker's.
 	Upstream, Rogue *Nameserver
 	// What stands on the hosts, by host.
@@ -95,7 +95,7 @@ func Up(ctx context.Context, opt Options) (*Lab, error) {
 		say string
 		do  func() error
 	}{
-		{"certificate authorities and the gateway's files", func() error { return l.prepare(opt) }},
+		{"a certificate authority and the gateway's files", func() error { return l.prepare(opt) }},
 		{"network namespaces, cables and routes", func() error { return l.build(opt.TwoArm) }},
 		{"servers: DNS, HTTPS, the database next door, the attacker", l.serve},
 		{"the gateway", func() error { return l.startGateway(ctx, opt.Gateway) }},
@@ -113,10 +113,7 @@ func (l *Lab) prepare(opt Options) (err error) {
 	if err := os.MkdirAll(l.Paths.Dir, 0o755); err != nil {
 		return err
 	}
-	if l.InternetCA, err = NewAuthority("Lab Internet Root"); err != nil {
-		return err
-	}
-	if l.GatewayCA, err = NewAuthority("Lab Gateway Root"); err != nil {
+	if l.CA, err = NewAuthority("Bulkhead Lab Root"); err != nil {
 		return err
 	}
 	return l.writeFiles(opt.Ruleset, opt.Configure)
@@ -175,8 +172,7 @@ func (l *Lab) Hosts() []*Host {
 // Roots are the certificates that agents trust.
 func (l *Lab) Roots() *x509.CertPool {
 	pool := x509.NewCertPool()
-	pool.AddCert(l.InternetCA.Cert)
-	pool.AddCert(l.GatewayCA.Cert)
+	pool.AddCert(l.CA.Cert)
 	return pool
 }
 

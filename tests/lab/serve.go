@@ -35,12 +35,12 @@ func (l *Lab) serveNames() (err error) {
 			return err
 		}
 	}
-	return l.Rogue.serveDoT(l.Host(Attacker), l.InternetCA)
+	return l.Rogue.serveDoT(l.Host(Attacker), l.CA)
 }
 
 func (l *Lab) serveWeb() error {
 	for _, name := range []string{Internet, Attacker, PrivateEndpoints, Platform} {
-		if err := l.Sites[name].serveHTTPS(l.Host(name), 443, l.InternetCA); err != nil {
+		if err := l.Sites[name].serveHTTPS(l.Host(name), 443, l.CA); err != nil {
 			return err
 		}
 	}

@@ -12,14 +12,12 @@ import (
 	"fmt"
 	"math/big"
 	"net"
-	"os"
 	"sync"
 	"time"
 )
 
-// Authority is a certificate authority that issues whatever it is asked for. The lab
-// has two: the one that all of the lab's internet has its certificates from,
-// and the gateway's own for decryption.
+// Authority is the certificate authority that all of the lab's servers have their
+// certificates from. It issues whatever it is asked for.
 type Authority struct {
 	Cert *x509.Certificate
 	PEM  []byte
@@ -108,13 +106,4 @@ func (a *Authority) ServerConfig() *tls.Config {
 			return a.Leaf(host)
 		},
 	}
-}
-
-// WriteKey writes the authority's private key, for the gateway's configuration.
-func (a *Authority) WriteKey(file string) error {
-	der, err := x509.MarshalPKCS8PrivateKey(a.key)
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600)
 }

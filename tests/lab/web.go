@@ -175,7 +175,7 @@ func unmap(ap netip.AddrPort) netip.AddrPort {
 }
 
 // HTTPClient is a client on the host. It resolves names with the host's own resolver,
-// trusts the lab's authorities, and opens a new connection for each request.
+// trusts the lab's authority, and opens a new connection for each request.
 func (h *Host) HTTPClient(l *Lab) *http.Client {
 	return &http.Client{
 		Timeout: 10 * time.Second,

@@ -90,7 +90,7 @@ func labExecCommand() *cobra.Command {
 		Use:   "exec HOST -- COMMAND [ARG…]",
 		Short: "Run a program on one of the lab's hosts",
 		Long: `Runs a program with this terminal, environment and folder, but in the network of a
-host of the lab, with that host's resolver and with the lab's certificate authorities
+host of the lab, with that host's resolver and with the lab's certificate authority
 trusted. Exits with the program's status.`,
 		Example: `  bulkhead lab exec invoice-agent -- curl https://api.github.com/user
   bulkhead lab exec gateway -- cat /proc/net/dev`,
