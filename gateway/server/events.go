@@ -51,12 +51,8 @@ func (s *Server) denied(d packet.Denial) {
 			Decrypt: policy.DecryptNotAllowed, Tier: policy.TierKernel, Stage: policy.StagePacket, Reason: reason, Log: true, Index: -1}
 	}
 	rec := audit.Record{Class: audit.NetworkActivity, Activity: audit.Refuse, Time: time.Now(), Src: d.Src, Dst: d.Dst, Proto: d.Proto,
-		Decision: decision, Digest: rules.Digest(), Message: explainCause(d.Cause)}
-	for range max(d.Count, 1) {
-		if s.recorder().Record(rec) != nil {
-			return // said in the log; the packet is refused whatever happens here
-		}
-	}
+		Decision: decision, Digest: rules.Digest(), Count: d.Count, Message: explainCause(d.Cause)}
+	s.recorder().Record(rec) // a failure is in the log; the packet is refused whatever happens here
 }
 
 func explainCause(c packet.Cause) string {
@@ -83,12 +79,16 @@ func (s *Server) packetFlow(src, dst netip.Addr, proto policy.Proto, port uint16
 
 // forwarded writes down the beginning and the end of flows that the kernel forwards.
 func (s *Server) forwarded(f packet.Flow) {
+	if f.Event == packet.FlowsLost {
+		s.log.Error("flows of the kernel were opened or closed faster than they could be written down")
+		return
+	}
 	rules := s.rules.Load()
 	d := rules.Decide(&policy.Flow{Stage: policy.StagePacket, Src: f.Src.Addr(), Dst: f.Dst.Addr(), Proto: f.Proto, Port: f.Dst.Port()})
 	rec := audit.Record{Class: audit.NetworkActivity, Activity: audit.Open, Time: time.Now(), Src: f.Src, Dst: f.Dst, Proto: f.Proto,
 		Decision: d, Digest: rules.Digest()}
-	if f.Ended {
-		rec.Activity, rec.BytesOut, rec.BytesIn, rec.Duration = audit.Close, f.BytesOut, f.BytesIn, f.Duration
+	if f.Event == packet.FlowClosed {
+		rec.Activity, rec.BytesOut, rec.BytesIn, rec.Duration = audit.Close, int64(f.BytesOut), int64(f.BytesIn), f.Duration
 	}
 	s.recorder().Record(rec)
 }

@@ -120,7 +120,7 @@ func (s *Server) prepare() (*policy.Ruleset, error) {
 // start brings everything up, closed first.
 func (s *Server) start(ctx context.Context, rules *policy.Ruleset, faults chan<- error) error {
 	var err error
-	if s.audit, err = audit.Open(audit.Options{File: s.cfg.Audit.File, State: s.cfg.State.Dir, Version: s.version, Workload: s.cfg.Workload}); err != nil {
+	if s.audit, err = audit.OpenLog(audit.Options{File: s.cfg.Audit.File, State: s.cfg.State.Dir, Version: s.version, Workload: s.cfg.Workload}); err != nil {
 		return err
 	}
 	if s.table, err = packet.Open(PacketConfig(s.cfg, s.dns)); err != nil {
