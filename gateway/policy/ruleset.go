@@ -2,6 +2,7 @@ package policy
 
 import (
 	"net/netip"
+	"reflect"
 
 	"github.com/gaissmai/bart"
 )
@@ -96,3 +97,7 @@ type KernelClass struct {
 	Forward []AddrRange
 	Enforce []AddrRange
 }
+
+// SameData reports whether two rulesets of the same document were compiled with the
+// same data and environment, so that they decide alike.
+func (r *Ruleset) SameData(o *Ruleset) bool { return reflect.DeepEqual(r.env, o.env) }

@@ -154,12 +154,13 @@ func (s *Server) watch(ctx context.Context) {
 			s.reload(ctx)
 		case <-refresh.C:
 			s.reload(ctx)
-		case _, open := <-changes:
-			if !open {
+		case change, open := <-changes:
+			switch {
+			case !open:
 				changes = nil
-				continue
+			case filepath.Base(change.Name) == filepath.Base(s.cfg.Policy.File):
+				quiet = time.After(settle)
 			}
-			quiet = time.After(settle)
 		case <-quiet:
 			quiet = nil
 			s.reload(ctx)

@@ -96,7 +96,14 @@ trusted. Exits with the program's status.`,
   bulkhead lab exec gateway -- cat /proc/net/dev`,
 		Args: cobra.MinimumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			code, err := keeper.Exec(cmd.Context(), keeper.Dir(), args[0], args[1:])
+			command := args[1:]
+			if command[0] == "--" {
+				command = command[1:]
+			}
+			if len(command) == 0 {
+				return &usage{fmt.Errorf("name the program to run on %s\nsee '%s --help'", args[0], cmd.CommandPath())}
+			}
+			code, err := keeper.Exec(cmd.Context(), keeper.Dir(), args[0], command)
 			if err == nil && code != 0 {
 				err = &exit{code, ""}
 			}
