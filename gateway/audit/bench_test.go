@@ -7,7 +7,7 @@ import (
 
 func benchLog(b *testing.B) *Log {
 	dir := b.TempDir()
-	l, err := OpenLog(Options{File: filepath.Join(dir, "audit.jsonl"), State: dir, Version: "1.2.3"})
+	l, err := New(Options{File: filepath.Join(dir, "audit.jsonl"), State: dir, Version: "1.2.3"})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -67,11 +67,11 @@ type Log struct {
 
 var _ Recorder = (*Log)(nil)
 
-// OpenLog opens or continues the log. The chain goes on after the last whole line; a line that
+// New opens or continues the log. The chain goes on after the last whole line; a line that
 // a crash tore is moved to the file `….torn`. Whatever the log finds wrong with itself it
 // writes into itself. It fails if the first event cannot be written, or if
 // another process has the log open.
-func OpenLog(opts Options) (*Log, error) {
+func New(opts Options) (*Log, error) {
 	if opts.File == "" || opts.State == "" {
 		return nil, errors.New("audit: name the log file (audit.file) and the state directory (state.dir)")
 	}

@@ -121,7 +121,7 @@ func newTestLog(t *testing.T, change func(*Options)) *testLog {
 
 func (l *testLog) reopen() {
 	l.t.Helper()
-	log, err := OpenLog(l.opts)
+	log, err := New(l.opts)
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -308,7 +308,7 @@ func TestRestart(t *testing.T) {
 
 func TestSecondWriterIsRefused(t *testing.T) {
 	l := newTestLog(t, nil)
-	if _, err := OpenLog(l.opts); err == nil || !strings.Contains(err.Error(), "another process") {
+	if _, err := New(l.opts); err == nil || !strings.Contains(err.Error(), "another process") {
 		t.Errorf("a second writer: %v", err)
 	}
 }
