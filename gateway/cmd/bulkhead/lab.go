@@ -114,6 +114,15 @@ trusted. Exits with the program's status.`,
 	return cmd
 }
 
+// program is what follows the host, with or without a "--" between them.
+func program(args []string) []string {
+	args = args[min(1, len(args)):]
+	if len(args) > 0 && args[0] == "--" {
+		args = args[1:]
+	}
+	return args
+}
+
 func labAttackCommand() *cobra.Command {
 	var from string
 	var asJSON bool

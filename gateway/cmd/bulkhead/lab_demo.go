@@ -154,7 +154,7 @@ func (d *demo) audit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	rows := [][]string{{"TIME", "WHO", "VERDICT", "WHERE TO", "RULE", "REASON"}}
+	rows := [][]string{{"WHO", "VERDICT", "WHERE TO", "RULE AND REASON"}}
 	for _, e := range events {
 		if row := auditRow(&e); row != nil {
 			rows = append(rows, row)
@@ -188,23 +188,34 @@ func auditRow(e *audit.Event) []string {
 	case e.DispositionID == 15:
 		verdict = "detect"
 	}
-	to := ""
-	if e.Query != nil {
-		to = "name " + e.Query.Hostname
-	} else if e.DstEndpoint != nil {
-		to = e.DstEndpoint.IP
-		if e.DstEndpoint.Port != 0 {
-			to += fmt.Sprintf(":%d", e.DstEndpoint.Port)
-		}
-		if e.DstEndpoint.Hostname != "" {
-			to = e.DstEndpoint.Hostname + " at " + to
-		}
-	}
-	reason := e.StatusDetail
+	why := e.FirewallRule.Name
 	if w := e.Unmapped.Would; w != nil && verdict == "detect" {
-		reason = "would: " + w.Rule
+		why += ", would be " + w.Rule
+	} else if reason := e.StatusDetail; reason != string(policy.ReasonRule) && reason != why {
+		why += ", " + reason
 	}
-	return []string{time.UnixMilli(e.Time).Format("15:04:05"), e.Unmapped.Workload, verdict, to, e.FirewallRule.Name, reason}
+	return []string{e.Unmapped.Workload, verdict, whereTo(e), why}
+}
+
+// whereTo is the name that was asked for, or the address with the name that was claimed.
+func whereTo(e *audit.Event) string {
+	if e.Query != nil {
+		return "DNS " + e.Query.Hostname
+	}
+	if e.DstEndpoint == nil {
+		return ""
+	}
+	to := e.DstEndpoint.IP
+	if e.ConnectionInfo != nil {
+		to = e.ConnectionInfo.ProtocolName + " " + to
+	}
+	if e.DstEndpoint.Port != 0 {
+		to += fmt.Sprintf(":%d", e.DstEndpoint.Port)
+	}
+	if e.DstEndpoint.Hostname != "" {
+		to += " " + e.DstEndpoint.Hostname
+	}
+	return to
 }
 
 // indent sets what is written in by two spaces; each write ends a line.

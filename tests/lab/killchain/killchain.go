@@ -260,7 +260,7 @@ func (a *attack) through(since int, dst netip.AddrPort) bool {
 func (a *attack) find(ctx context.Context, s step, since time.Time) (audit.Event, error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	fresh, cancelFresh := context.WithTimeout(ctx, time.Second)
+	fresh, cancelFresh := context.WithTimeout(ctx, 300*time.Millisecond)
 	defer cancelFresh()
 	e, err := a.lab.WaitEvent(fresh, func(e *audit.Event) bool {
 		return e.Time >= since.UnixMilli() && a.matches(s, e)
