@@ -144,8 +144,10 @@ func (l *Lab) addHost(name string, addr netip.Addr) (*Host, error) {
 
 func (l *Lab) startGateway(ctx context.Context, binary string) error {
 	if binary == "" {
-		if err := l.Host(Gateway).Sysctl("net/ipv4/ip_forward", "1"); err != nil {
-			return err
+		for _, key := range []string{"net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"} {
+			if err := l.Host(Gateway).Sysctl(key, "1"); err != nil {
+				return err
+			}
 		}
 		return l.Upstream.Serve(l.Host(Gateway), GatewayAddr)
 	}

@@ -87,6 +87,7 @@ func TestRoutes(t *testing.T) {
 		{"45.146.10.66:4444", true},
 		{"10.30.4.10:5432", true},
 		{"100.64.0.10:443", true},
+		{"[2a0e:b107:66::66]:443", true},
 		{"10.20.2.5:443", false},      // private endpoint
 		{"10.20.1.21:80", false},      // same subnet
 		{"168.63.129.16:80", false},   // wire server

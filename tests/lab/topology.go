@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // The lab's hosts.
@@ -41,6 +43,12 @@ var (
 	Contoso  = netip.MustParseAddr("45.79.14.9")
 	Mirror   = netip.MustParseAddr("45.79.14.20")
 
+	// Azure routes IPv6 only where a subnet is dual-stack. The lab's are, so that a test
+	// can show that the gateway is no hole even there.
+	GatewayIPv6 = netip.MustParseAddr("2603:1030:20::4")
+	AgentIPv6   = netip.MustParseAddr("2603:1030:20:1::20")
+	ExfilIPv6   = netip.MustParseAddr("2a0e:b107:66::66")
+
 	Exfil     = netip.MustParseAddr("45.146.10.66")
 	Malicious = netip.MustParseAddr("45.146.10.99") // in the lab's threat feed
 )
@@ -66,17 +74,21 @@ type site struct {
 	gate  netip.Prefix   // the fabric's address and the prefix of the link
 	addrs []netip.Addr   // the host's addresses, the first of them on the link
 	more  []netip.Prefix // what the fabric routes there besides
+	gate6 netip.Prefix   // the same for IPv6, on the hosts that have it
+	addr6 netip.Addr
 }
 
 func sites() []site {
 	return []site{
-		{name: Gateway, cable: "to-gateway", gate: netip.MustParsePrefix("10.20.0.1/24"), addrs: []netip.Addr{GatewayAddr}},
+		{name: Gateway, cable: "to-gateway", gate: netip.MustParsePrefix("10.20.0.1/24"), addrs: []netip.Addr{GatewayAddr},
+			gate6: netip.MustParsePrefix("2603:1030:20::1/64"), addr6: GatewayIPv6},
 		{name: PrivateEndpoints, cable: "to-endpoints", gate: netip.MustParsePrefix("10.20.2.1/24"), addrs: []netip.Addr{OpenAI, Search}},
 		{name: Database, cable: "to-spoke", gate: netip.MustParsePrefix("10.30.4.1/24"), addrs: []netip.Addr{DatabaseIP}},
 		{name: Platform, cable: "to-platform", gate: netip.MustParsePrefix("10.255.1.1/24"),
 			addrs: []netip.Addr{netip.MustParseAddr("10.255.1.2"), WireServer, Metadata, AgentInfra}},
 		{name: Attacker, cable: "to-attacker", gate: netip.MustParsePrefix("10.255.2.1/24"),
-			addrs: []netip.Addr{netip.MustParseAddr("10.255.2.2"), Exfil, Malicious}},
+			addrs: []netip.Addr{netip.MustParseAddr("10.255.2.2"), Exfil, Malicious},
+			gate6: netip.MustParsePrefix("2a0e:b107:66::1/64"), addr6: ExfilIPv6},
 		{name: Internet, cable: "to-internet", gate: netip.MustParsePrefix("10.255.3.1/24"),
 			addrs: []netip.Addr{netip.MustParseAddr("10.255.3.2"), GitHub, GitHub2, Gist, Login, Registry, Agent365, Contoso, Mirror},
 			// Whatever nobody else has ends here, where a capture sees it.
@@ -101,14 +113,14 @@ func (l *Lab) build(twoArm bool) error {
 	if err != nil {
 		return err
 	}
-	for _, key := range []string{"net/ipv4/conf/all/rp_filter", "net/ipv4/conf/default/rp_filter", "net/ipv4/conf/all/send_redirects",
-		"net/ipv4/conf/default/send_redirects"} {
-		if err := fabric.Sysctl(key, "0"); err != nil {
+	for _, set := range []struct{ key, value string }{
+		{"ipv4/conf/all/rp_filter", "0"}, {"ipv4/conf/default/rp_filter", "0"}, // it delivers forged sources too
+		{"ipv4/conf/all/send_redirects", "0"}, {"ipv4/conf/default/send_redirects", "0"},
+		{"ipv4/ip_forward", "1"}, {"ipv6/conf/all/forwarding", "1"},
+	} {
+		if err := fabric.Sysctl("net/"+set.key, set.value); err != nil {
 			return err
 		}
-	}
-	if err := fabric.Sysctl("net/ipv4/ip_forward", "1"); err != nil {
-		return err
 	}
 	for _, s := range sites() {
 		if err := l.addSite(fabric, s); err != nil {
@@ -126,10 +138,15 @@ func (l *Lab) build(twoArm bool) error {
 		next = hop{secondArm.addr.Addr(), "to-gateway1"}
 	}
 	l.nextHop = next
-	if err := fabric.ruleFrom(agentBridge, agentTable, 2 /* AF_INET */); err != nil {
-		return err
+	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
+		if err := fabric.ruleFrom(agentBridge, agentTable, family); err != nil {
+			return err
+		}
 	}
 	if err := l.azureRoutes(fabric); err != nil {
+		return err
+	}
+	if err := fabric.route(agentTable, defaultIPv6, GatewayIPv6, "to-gateway"); err != nil {
 		return err
 	}
 	// The route table of the agent subnet: the default, and one route per peered
@@ -160,6 +177,7 @@ func (l *Lab) azureRoutes(fabric *Host) error {
 		{"10.20.0.0/24", "to-gateway"},
 		{"10.20.1.0/24", agentBridge},
 		{"10.20.2.0/24", "to-endpoints"},
+		{"2603:1030:20:1::/64", agentBridge},
 	} {
 		if err := fabric.route(agentTable, netip.MustParsePrefix(r.prefix), netip.Addr{}, r.dev); err != nil {
 			return err
@@ -189,6 +207,11 @@ func (l *Lab) addSite(fabric *Host, s site) error {
 	}
 	if err := h.route(0, netip.MustParsePrefix("0.0.0.0/0"), s.gate.Addr(), "eth0"); err != nil {
 		return err
+	}
+	if s.gate6.IsValid() {
+		if err := dualStack(fabric, s.cable, s.gate6, h, s.addr6); err != nil {
+			return err
+		}
 	}
 	for _, p := range s.more {
 		if err := fabric.route(0, p, s.addrs[0], s.cable); err != nil {
@@ -252,7 +275,20 @@ func (l *Lab) addAgents(fabric *Host) error {
 			return err
 		}
 	}
-	return nil
+	return dualStack(fabric, agentBridge, netip.MustParsePrefix("2603:1030:20:1::1/64"), l.Host(InvoiceAgent), AgentIPv6)
+}
+
+var defaultIPv6 = netip.MustParsePrefix("::/0")
+
+// dualStack gives a host IPv6 on its link, with the fabric as its router.
+func dualStack(fabric *Host, cable string, gate netip.Prefix, h *Host, addr netip.Addr) error {
+	if err := fabric.address(cable, gate); err != nil {
+		return err
+	}
+	if err := h.address("eth0", netip.PrefixFrom(addr, gate.Bits())); err != nil {
+		return err
+	}
+	return h.route(0, defaultIPv6, gate.Addr(), "eth0")
 }
 
 // AttackerDomain is where the attacker's name servers are authoritative.
