@@ -1,0 +1,174 @@
+package enforcer
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/bulkhead-dev/bulkhead/gateway/audit"
+	"github.com/bulkhead-dev/bulkhead/gateway/policy"
+)
+
+func TestLimits(t *testing.T) {
+	tests := map[string]struct {
+		limits Limits
+		second netip.Addr // source of the flow that is too many
+		other  bool       // another source still gets through
+	}{
+		"per source": {Limits{FlowsPerSource: 1}, agent, true},
+		"all":        {Limits{Flows: 1}, neighbor, false},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t, func(o *Options) { o.Limits = tt.limits })
+			l.host(t, ledger, 5432, echo)
+			first := l.dial(t, agent, ledger, 5432)
+			ping(t, first)
+			wantReset(t, l.dial(t, tt.second, ledger, 5432))
+			if r := l.log.wait(t, audit.Refuse); r.Decision.Reason != policy.ReasonOverload {
+				t.Errorf("%+v", r.Decision)
+			}
+			if tt.other {
+				ping(t, l.dial(t, neighbor, ledger, 5432))
+			}
+			ping(t, first) // and the first goes on
+			first.Close()
+			l.log.wait(t, audit.Close)
+		})
+	}
+}
+
+// ping proves that a connection reaches an echo server.
+func ping(t *testing.T, c net.Conn) {
+	t.Helper()
+	if _, err := io.WriteString(c, "x"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAcceptSurvivesWantOfDescriptors(t *testing.T) {
+	l := newLab(t, nil)
+	l.host(t, ledger, 5432, echo)
+	for range 3 {
+		l.ln.errs <- &net.OpError{Op: "accept", Err: syscall.EMFILE}
+	}
+	ping(t, l.dial(t, agent, ledger, 5432))
+}
+
+func TestReload(t *testing.T) {
+	l := newLab(t, nil)
+	l.pin(t, agent, "api.github.com", github)
+	l.host(t, github, 443, echo)
+	l.host(t, ledger, 5432, echo)
+	named := l.dial(t, agent, github, 443)
+	raw := firstFlight("api.github.com")
+	_, _ = named.Write(raw)
+	if _, err := io.ReadFull(named, make([]byte, len(raw))); err != nil {
+		t.Fatal(err)
+	}
+	byAddress := l.dial(t, agent, ledger, 5432)
+	ping(t, byAddress)
+
+	// The pin is long gone, but a live flow outlives it.
+	l.clock.offset.Store(int64(72 * time.Hour))
+	if n := l.Rejudge(t.Context()); n != 0 {
+		t.Fatalf("%d withdrawn by the same ruleset", n)
+	}
+	ping(t, named)
+
+	l.rules.Store(compile(t, strings.ReplaceAll(rules, "[api.github.com]", "[other.example.com]")))
+	if n := l.Rejudge(t.Context()); n != 1 {
+		t.Fatalf("%d withdrawn, want 1", n)
+	}
+	wantReset(t, named)
+	ping(t, byAddress)
+	r := l.log.wait(t, audit.Close)
+	if r.Decision.Permitted() || r.Host != "api.github.com" || r.Digest != l.rules.Load().Digest() || r.BytesOut == 0 {
+		t.Errorf("closed as %+v", r)
+	}
+}
+
+// A flow that is decided while the ruleset changes is judged by the new one.
+func TestReloadDuringDecision(t *testing.T) {
+	l := newLab(t, nil)
+	l.pin(t, agent, "api.github.com", github)
+	after := compile(t, strings.ReplaceAll(rules, "[api.github.com]", "[other.example.com]"))
+	var once sync.Once
+	before := l.rules.Load()
+	l.opt.Ruleset = func() *policy.Ruleset {
+		rs := before
+		// The old ruleset is handed out and at once withdrawn.
+		once.Do(func() {
+			l.rules.Store(after)
+			l.gen.Add(1)
+		})
+		if l.rules.Load() == after && rs == before {
+			before = after
+		}
+		return rs
+	}
+	f := &flow{srv: l.Server}
+	facts := policy.Flow{Stage: policy.StageName, Src: agent, Dst: github, Proto: policy.TCP, Port: 443, Name: "api.github.com", Wire: policy.WireTLS}
+	if v := f.admit(func() verdict { return l.judge(t.Context(), facts) }); v.Permitted() || f.live != nil {
+		t.Errorf("admitted under a withdrawn ruleset: %+v", v.Decision)
+	}
+}
+
+func TestShutdown(t *testing.T) {
+	l := newLab(t, nil)
+	l.host(t, ledger, 5432, echo)
+	c := l.dial(t, agent, ledger, 5432)
+	ping(t, c)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := l.Shutdown(ctx); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	wantReset(t, c)
+	l.log.wait(t, audit.Close)
+}
+
+func TestShutdownDrains(t *testing.T) {
+	l := newLab(t, nil)
+	l.host(t, ledger, 5432, echo)
+	c := l.dial(t, agent, ledger, 5432)
+	ping(t, c)
+	done := make(chan error, 1)
+	go func() { done <- l.Shutdown(t.Context()) }()
+	ping(t, c)
+	_ = c.CloseWrite()
+	if rest, err := io.ReadAll(c); err != nil || len(rest) != 0 {
+		t.Fatal(rest, err)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A fault in the handling of one flow ends that flow only.
+func TestPanicEndsOneFlow(t *testing.T) {
+	l := newLab(t, func(o *Options) { o.HTTP = panicHTTP{} })
+	l.pin(t, agent, "api.github.com", github)
+	l.host(t, ledger, 5432, echo)
+	c := l.dial(t, agent, github, 80)
+	_, _ = io.WriteString(c, "GET / HTTP/1.1\r\n")
+	wantReset(t, c)
+	if r := l.log.wait(t, audit.Refuse); r.Decision.Reason != policy.ReasonNotReady {
+		t.Errorf("%+v", r.Decision)
+	}
+	ping(t, l.dial(t, agent, ledger, 5432))
+}
+
+type panicHTTP struct{}
+
+func (panicHTTP) ServeFlow(context.Context, net.Conn, policy.Flow, Gate) { panic("fault") }

@@ -1,0 +1,136 @@
+package enforcer
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/bulkhead-dev/bulkhead/gateway/audit"
+)
+
+// Sizes around the border between buffers and splice, both ways at once, with a half-close
+// at the end of one.
+func TestRelay(t *testing.T) {
+	for _, size := range []int{0, 1, chunk, lazyBytes - 1, lazyBytes, lazyBytes + 1, 5 << 20} {
+		l := newLab(t, nil)
+		data := make([]byte, size)
+		r := rand.NewChaCha8([32]byte{1})
+		_, _ = r.Read(data)
+		sum := make(chan [32]byte, 1)
+		l.host(t, ledger, 5432, func(c *net.TCPConn) {
+			defer c.Close()
+			var wrote sync.WaitGroup
+			wrote.Go(func() { _, _ = c.Write(data) })
+			got, _ := io.ReadAll(c)
+			wrote.Wait()
+			sum <- sha256.Sum256(got)
+			_, _ = io.WriteString(c, "done") // after the client's FIN
+		})
+		c := l.dial(t, agent, ledger, 5432)
+		go func() {
+			_, _ = c.Write(data)
+			_ = c.CloseWrite()
+		}()
+		got, err := io.ReadAll(c)
+		if err != nil {
+			t.Fatal(size, err)
+		}
+		if want := append(bytes.Clone(data), "done"...); len(got) != len(want) {
+			t.Fatalf("%d bytes back, want %d", len(got), len(want))
+		}
+		if <-sum != sha256.Sum256(data) {
+			t.Fatalf("%d bytes arrived changed", size)
+		}
+		if r := l.log.wait(t, audit.Close); r.BytesOut != int64(size) || r.BytesIn != int64(size)+4 {
+			t.Errorf("counted %d out and %d in, want %d and %d", r.BytesOut, r.BytesIn, size, size+4)
+		}
+	}
+}
+
+func TestResetIsPassedOn(t *testing.T) {
+	t.Run("from the server", func(t *testing.T) {
+		l := newLab(t, nil)
+		l.host(t, ledger, 5432, func(c *net.TCPConn) {
+			_, _ = io.ReadFull(c, make([]byte, 1))
+			reset(c)
+		})
+		c := l.dial(t, agent, ledger, 5432)
+		_, _ = io.WriteString(c, "x")
+		wantReset(t, c)
+	})
+	t.Run("from the client", func(t *testing.T) {
+		l := newLab(t, nil)
+		seen := make(chan error, 1)
+		l.host(t, ledger, 5432, func(c *net.TCPConn) {
+			_, _ = io.WriteString(c, "x")
+			_, err := c.Read(make([]byte, 1))
+			seen <- err
+			c.Close()
+		})
+		c := l.dial(t, agent, ledger, 5432)
+		_, _ = io.ReadFull(c, make([]byte, 1))
+		reset(c)
+		if err := <-seen; !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("the server saw %v, want a reset", err)
+		}
+	})
+}
+
+func pair(b testing.TB) (*net.TCPConn, *net.TCPConn) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer ln.Close()
+	c, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		b.Fatal(err)
+	}
+	s, err := ln.Accept()
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { c.Close(); s.Close() })
+	return c.(*net.TCPConn), s.(*net.TCPConn)
+}
+
+// BenchmarkRelay compares the relay with a copy through user space, in one run.
+func BenchmarkRelay(b *testing.B) {
+	for name, join := range map[string]func(dst, src *net.TCPConn) int64{
+		"splice": pass,
+		"copy": func(dst, src *net.TCPConn) int64 {
+			n, _ := io.CopyBuffer(struct{ io.Writer }{dst}, struct{ io.Reader }{src}, make([]byte, chunk))
+			_ = dst.CloseWrite()
+			return n
+		},
+	} {
+		b.Run(name, func(b *testing.B) {
+			const size = 64 << 20
+			block := make([]byte, 1<<20)
+			b.SetBytes(size)
+			for b.Loop() {
+				client, in := pair(b)
+				out, server := pair(b)
+				go func() {
+					for range size / len(block) {
+						_, _ = client.Write(block)
+					}
+					_ = client.CloseWrite()
+				}()
+				go join(out, in)
+				if n, err := io.Copy(io.Discard, server); n != size || err != nil {
+					b.Fatal(n, err)
+				}
+				for _, c := range []*net.TCPConn{client, in, out, server} {
+					c.Close()
+				}
+			}
+		})
+	}
+}
