@@ -73,6 +73,9 @@ func (s *Server) readiness() readiness {
 	r := readiness{Ready: s.ready.Load(), Version: s.version}
 	if !r.Ready {
 		r.Why = "starting or draining"
+		if f := s.failure.Load(); f != nil {
+			r.Why = *f
+		}
 	}
 	if err := s.audit.Healthy(); err != nil {
 		r.Ready, r.Why = false, err.Error()

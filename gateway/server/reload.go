@@ -94,24 +94,40 @@ func (s *Server) reload(ctx context.Context) {
 
 // apply puts a compiled ruleset in force: in the kernel first, because what it
 // refuses there needs no further decision; then for everybody who asks; then for the
-// flows that are already there.
+// flows that are already there. With an error the ruleset before stays in force.
 func (s *Server) apply(ctx context.Context, rules *policy.Ruleset) error {
 	if err := s.table.Load(rules.Flatten()); err != nil {
 		return fmt.Errorf("the kernel did not take the program: %w", err)
 	}
 	s.rules.Store(rules)
 	if err := s.resolver.Readmit(ctx); err != nil {
-		return fmt.Errorf("the kernel did not take the pins: %w", err)
+		// Closed, not open: what is missing in the gate is refused until it is asked for again.
+		s.log.Error("pins are not in the kernel's gate; agents have to resolve again", "error", err)
 	}
 	withdrawn := s.enforcer.Rejudge(ctx)
-	swept, err := s.table.Sweep(ctx, s.keep(rules))
-	if err != nil {
-		return fmt.Errorf("flows that are no longer permitted may go on: %w", err)
-	}
+	swept := s.sweep(ctx, rules)
 	if withdrawn+swept > 0 {
 		s.log.Info("flows withdrawn", "enforcer", withdrawn, "kernel", swept)
 	}
 	return nil
+}
+
+// sweep ends forwarded flows that are no longer permitted, and does not give up: each
+// of them is an open path.
+func (s *Server) sweep(ctx context.Context, rules *policy.Ruleset) (swept int) {
+	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+		n, err := s.table.Sweep(ctx, s.keep(rules))
+		swept += n
+		if err == nil {
+			return swept
+		}
+		s.log.Error("flows that are no longer permitted may still go on; trying again", "error", err)
+		select {
+		case <-ctx.Done():
+			return swept
+		case <-time.After(wait):
+		}
+	}
 }
 
 // keep says which connections that the kernel forwards may go on.

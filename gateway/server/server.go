@@ -29,6 +29,7 @@ import (
 	"github.com/bulkhead-dev/bulkhead/gateway/pin"
 	"github.com/bulkhead-dev/bulkhead/gateway/policy"
 	"github.com/bulkhead-dev/bulkhead/gateway/resolver"
+	"github.com/bulkhead-dev/bulkhead/gateway/selftest"
 )
 
 const (
@@ -51,6 +52,7 @@ type Server struct {
 	rules    atomic.Pointer[policy.Ruleset]
 	lastErr  atomic.Pointer[string] // of the last reload, nil if it went well
 	ready    atomic.Bool
+	failure  atomic.Pointer[string] // of the self-test
 	audit    *audit.Log
 	pins     *pin.Store
 	table    *packet.Table
@@ -79,8 +81,7 @@ func Run(ctx context.Context, cfg *config.Config, log hclog.Logger, version stri
 	if err := s.start(background, rules, faults); err != nil {
 		return err
 	}
-	s.ready.Store(true)
-	log.Info("ready", "agents", cfg.Agents, "dns", s.dns, "ruleset", rules.Digest(), "rules", len(rules.Document().Rules))
+	go s.untilProven(background)
 	go s.watch(background)
 	select {
 	case <-ctx.Done():
@@ -120,7 +121,7 @@ func (s *Server) prepare() (*policy.Ruleset, error) {
 // start brings everything up, closed first.
 func (s *Server) start(ctx context.Context, rules *policy.Ruleset, faults chan<- error) error {
 	var err error
-	if s.audit, err = audit.OpenLog(audit.Options{File: s.cfg.Audit.File, State: s.cfg.State.Dir, Version: s.version, Workload: s.cfg.Workload}); err != nil {
+	if s.audit, err = audit.New(audit.Options{File: s.cfg.Audit.File, State: s.cfg.State.Dir, Version: s.version, Workload: s.workload}); err != nil {
 		return err
 	}
 	if s.table, err = packet.Open(PacketConfig(s.cfg, s.dns)); err != nil {
@@ -210,6 +211,14 @@ func (s *Server) stop() {
 		s.log.Warn("resolver", "error", err)
 	}
 	s.table.Close()
+}
+
+// workload names a source in the audit.
+func (s *Server) workload(src netip.Addr) string {
+	if test, err := selftest.Source(s.cfg.Agents); err == nil && src == test {
+		return "self-test"
+	}
+	return s.cfg.Workload(src)
 }
 
 // keepAlive keeps the pins of agents with live flows.
