@@ -185,11 +185,11 @@ func (f *flow) reset() {
 
 func (f *flow) resetLocked() {
 	f.gone = true
-	f.cancel()
 	reset(f.client)
 	if f.server != nil {
 		reset(f.server)
 	}
+	f.cancel() // last, for whoever hears of it closes without a RST
 }
 
 // rejudge resets a live flow that rs does not permit, and reports whether it did. The
