@@ -53,24 +53,25 @@ func (counters) reload(err error) {
 	rulesetBad.Set(0)
 }
 
-// readiness is the body of /readyz.
-type readiness struct {
-	Ready   bool          `json:"ready"`
-	Why     string        `json:"why,omitempty"` // not ready
-	Version string        `json:"version"`
-	Ruleset rulesetStatus `json:"ruleset"`
-	Pins    int           `json:"pins"`
+// Readiness is the body of /readyz.
+type Readiness struct {
+	Ready   bool    `json:"ready"`
+	Why     string  `json:"why,omitempty"` // not ready
+	Version string  `json:"version"`
+	Ruleset Ruleset `json:"ruleset"`
+	Pins    int     `json:"pins"`
 }
 
-type rulesetStatus struct {
+// Ruleset is what is in force, and why the one on disk may not be.
+type Ruleset struct {
 	Digest  string   `json:"digest"`
 	Rules   int      `json:"rules"`
 	Error   string   `json:"error,omitempty"`   // why the one on disk is not in force
 	Missing []string `json:"missing,omitempty"` // feeds and service tags without data
 }
 
-func (s *Server) readiness() readiness {
-	r := readiness{Ready: s.ready.Load(), Version: s.version}
+func (s *Server) readiness() Readiness {
+	r := Readiness{Ready: s.ready.Load(), Version: s.version}
 	if !r.Ready {
 		r.Why = "starting or draining"
 		if f := s.failure.Load(); f != nil {
@@ -81,7 +82,7 @@ func (s *Server) readiness() readiness {
 		r.Ready, r.Why = false, err.Error()
 	}
 	if rules := s.rules.Load(); rules != nil {
-		r.Ruleset = rulesetStatus{Digest: rules.Digest(), Rules: len(rules.Document().Rules), Missing: rules.Missing()}
+		r.Ruleset = Ruleset{Digest: rules.Digest(), Rules: len(rules.Document().Rules), Missing: rules.Missing()}
 	}
 	if e := s.lastErr.Load(); e != nil {
 		r.Ruleset.Error = *e

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/bulkhead-dev/bulkhead/gateway/config"
+	"github.com/bulkhead-dev/bulkhead/gateway/server"
+)
+
+// admin finds a running gateway's admin address.
+type admin struct {
+	config string
+	listen string
+}
+
+func (a *admin) flags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&a.config, "config", defaultConfig, "the gateway's configuration, for its admin address")
+	cmd.Flags().StringVar(&a.listen, "admin", "", "the admin address itself, such as 127.0.0.1:9180")
+}
+
+// get reads one JSON document from the gateway. A gateway that is not ready answers too.
+func (a *admin) get(ctx context.Context, path string, to any) error {
+	addr := a.listen
+	if addr == "" {
+		cfg, err := config.Load(a.config)
+		if err != nil {
+			return fmt.Errorf("%w; or give --admin", err)
+		}
+		addr = cfg.Admin.Listen.String()
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+path, nil)
+	if err != nil {
+		return &usage{fmt.Errorf("--admin %q: %w", addr, err)}
+	}
+	// The gateway is on this machine, whatever proxy the environment names.
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Do(req)
+	if err != nil {
+		return fmt.Errorf("no gateway answers on %s: %w", addr, err)
+	}
+	defer resp.Body.Close()
+	if err := json.NewDecoder(io.LimitReader(resp.Body, 16<<20)).Decode(to); err != nil {
+		return fmt.Errorf("%s answers, but not as a gateway: %w", addr, err)
+	}
+	return nil
+}
+
+func statusCommand() *cobra.Command {
+	var at admin
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Say what runs here, and which ruleset is in force",
+		Long: `Asks the gateway on this machine. Exit code 0 where it is ready, 1 where it is not or
+none answers.`,
+		Example: `  bulkhead status
+  bulkhead status --admin 127.0.0.1:9180 --json`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var r server.Readiness
+			if err := at.get(cmd.Context(), "/readyz", &r); err != nil {
+				return err
+			}
+			if asJSON {
+				if err := printJSON(cmd.OutOrStdout(), r); err != nil {
+					return err
+				}
+			} else {
+				printStatus(cmd.OutOrStdout(), &r)
+			}
+			if !r.Ready {
+				return &exit{exitFailure, ""}
+			}
+			return nil
+		},
+	}
+	at.flags(cmd)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON document")
+	return cmd
+}
+
+func printStatus(w io.Writer, r *server.Readiness) {
+	if r.Ready {
+		fmt.Fprintf(w, "ready      bulkhead %s\n", r.Version)
+	} else {
+		fmt.Fprintf(w, "NOT READY  bulkhead %s: %s\n", r.Version, r.Why)
+	}
+	fmt.Fprintf(w, "ruleset    %s, %d rules\n", r.Ruleset.Digest, r.Ruleset.Rules)
+	if r.Ruleset.Error != "" {
+		fmt.Fprintf(w, "           the one on disk is refused: %s\n", r.Ruleset.Error)
+	}
+	for _, m := range r.Ruleset.Missing {
+		fmt.Fprintf(w, "           no data for %s: its group matches nothing\n", m)
+	}
+	fmt.Fprintf(w, "pins       %d\n", r.Pins)
+}
