@@ -105,7 +105,7 @@ func (l *Lab) writeFiles(ruleset string, configure func(map[string]any)) error {
 	config := map[string]any{
 		"policy":      map[string]any{"file": l.Paths.Ruleset},
 		"agents":      []string{AgentSubnet.String()},
-		"dns":         map[string]any{"listen": GatewayAddr.String() + ":53", "upstream": []string{WireServer.String() + ":53"}},
+		"dns":         map[string]any{"listen": l.NextHop().String() + ":53", "upstream": []string{WireServer.String() + ":53"}},
 		"serviceTags": map[string]any{"file": filepath.Join(dir, "servicetags.json")},
 		"feeds":       map[string]any{"dir": l.feeds()},
 		"audit":       map[string]any{"file": l.Paths.Audit},

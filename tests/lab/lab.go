@@ -80,7 +80,7 @@ func Up(ctx context.Context, opt Options) (*Lab, error) {
 	if progress == nil {
 		progress = func(string) {}
 	}
-	l := &Lab{hosts: map[string]*Host{}, Sites: map[string]*Website{}, temp: opt.Dir == ""}
+	l := &Lab{hosts: map[string]*Host{}, Sites: map[string]*Website{}, nextHop: nextHop(opt.TwoArm), temp: opt.Dir == ""}
 	dir := opt.Dir
 	var err error
 	if l.temp {
@@ -130,7 +130,7 @@ func (l *Lab) addHost(name string, addr netip.Addr) (*Host, error) {
 	l.order = append(l.order, name)
 	resolver := WireServer
 	if AgentSubnet.Contains(addr) {
-		resolver = GatewayAddr
+		resolver = l.NextHop()
 	}
 	for _, v := range []string{"SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "GIT_SSL_CAINFO"} {
 		h.env = append(h.env, v+"="+l.Paths.Trust)
@@ -149,7 +149,7 @@ func (l *Lab) startGateway(ctx context.Context, binary string) error {
 				return err
 			}
 		}
-		return l.Upstream.Serve(l.Host(Gateway), GatewayAddr)
+		return l.Upstream.Serve(l.Host(Gateway), l.NextHop())
 	}
 	path, err := filepath.Abs(binary)
 	if err != nil {
@@ -200,7 +200,7 @@ func (l *Lab) DialNameFrom(h *Host) func(ctx context.Context, network, addr stri
 // Resolve asks the gateway's DNS from a host for the IPv4 addresses of a name.
 func (l *Lab) Resolve(ctx context.Context, h *Host, name string) ([]netip.Addr, error) {
 	r := &net.Resolver{PreferGo: true, StrictErrors: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return h.Dial(ctx, network, netip.AddrPortFrom(GatewayAddr, 53).String())
+		return h.Dial(ctx, network, netip.AddrPortFrom(l.NextHop(), 53).String())
 	}}
 	addrs, err := r.LookupNetIP(ctx, "ip4", name+".")
 	for i := range addrs {

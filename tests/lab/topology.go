@@ -130,14 +130,11 @@ func (l *Lab) build(twoArm bool) error {
 	if err := l.addAgents(fabric); err != nil {
 		return err
 	}
-	next := hop{GatewayAddr, "to-gateway"}
 	if twoArm {
 		if err := l.addSecondArm(fabric); err != nil {
 			return err
 		}
-		next = hop{secondArm.addr.Addr(), "to-gateway1"}
 	}
-	l.nextHop = next
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
 		if err := fabric.ruleFrom(agentBridge, agentTable, family); err != nil {
 			return err
@@ -159,10 +156,23 @@ func (l *Lab) build(twoArm bool) error {
 	return nil
 }
 
+// hop is where the agent subnet's route table points.
 type hop struct {
 	addr netip.Addr
-	dev  string
+	dev  string // the fabric's end of the cable
 }
+
+func nextHop(twoArm bool) hop {
+	if twoArm {
+		return hop{secondArm.addr.Addr(), "to-gateway1"}
+	}
+	return hop{GatewayAddr, "to-gateway"}
+}
+
+// NextHop is the address of the gateway that agents know: where their packets go and
+// where they ask for names. Two-armed, it is that of the agents' side, because Azure
+// drops what leaves an interface with the address of another.
+func (l *Lab) NextHop() netip.Addr { return l.nextHop.addr }
 
 // RouteToGateway adds a route of the agent subnet that has the gateway as its next
 // hop. A test that wants the gateway to see what Azure would have delivered

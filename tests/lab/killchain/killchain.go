@@ -86,7 +86,7 @@ type attack struct {
 
 // Steps are the names of all steps in order.
 func Steps() (names []string) {
-	for _, s := range steps() {
+	for _, s := range steps(lab.GatewayAddr) {
 		names = append(names, s.name)
 	}
 	return names
@@ -100,7 +100,7 @@ func Run(ctx context.Context, l *lab.Lab, from string, report func(Result), name
 		return err
 	}
 	defer a.close()
-	for _, s := range steps() {
+	for _, s := range steps(l.NextHop()) {
 		if len(names) > 0 && !slices.Contains(names, s.name) {
 			continue
 		}

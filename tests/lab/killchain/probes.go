@@ -38,7 +38,7 @@ func request(method, url, body string) probe {
 		// A client sees only that a name does not resolve; the person at the table wants
 		// to know what the resolver said.
 		if name := req.URL.Hostname(); net.ParseIP(name) == nil {
-			if got := lookup(name, lab.GatewayAddr)(ctx, a); !got.reached {
+			if got := resolve(name)(ctx, a); !got.reached {
 				return got
 			}
 		}
@@ -89,6 +89,12 @@ func connect(to netip.Addr, port uint16) probe {
 // datagram sends the loot in one and waits for the echo or the refusal.
 func datagram(to netip.Addr, port uint16) probe {
 	return exchange("udp", netip.AddrPortFrom(to, port).String(), []byte(loot))
+}
+
+// postgres asks a database whether it speaks TLS, which is what every client asks first
+// (SSLRequest in PostgreSQL's protocol 3.0).
+func postgres(at netip.Addr) probe {
+	return exchange("tcp", netip.AddrPortFrom(at, 5432).String(), []byte{0, 0, 0, 8, 4, 210, 22, 47})
 }
 
 // ping sends an ICMP echo request (RFC 792) that carries loot.
@@ -145,7 +151,7 @@ func converse(ctx context.Context, conn net.Conn, msg []byte) seen {
 // asking for the permitted name as any client would.
 func hello(to netip.Addr, sni string) probe {
 	return func(ctx context.Context, a *attack) seen {
-		if got := lookup(lab.ToolName, lab.GatewayAddr)(ctx, a); !got.reached {
+		if got := resolve(lab.ToolName)(ctx, a); !got.reached {
 			return got
 		}
 		conn, err := a.agent.Dial(ctx, "tcp", netip.AddrPortFrom(to, 443).String())
@@ -164,7 +170,7 @@ func hello(to netip.Addr, sni string) probe {
 // fronted sends a plain request for a host to the address of another.
 func fronted(to netip.Addr, host string) probe {
 	return func(ctx context.Context, a *attack) seen {
-		if got := lookup(lab.MirrorName, lab.GatewayAddr)(ctx, a); !got.reached {
+		if got := resolve(lab.MirrorName)(ctx, a); !got.reached {
 			return got
 		}
 		conn, err := a.agent.Dial(ctx, "tcp", netip.AddrPortFrom(to, 80).String())
@@ -182,6 +188,11 @@ func fronted(to netip.Addr, host string) probe {
 		defer resp.Body.Close()
 		return answered(resp)
 	}
+}
+
+// resolve asks the resolver that the agent was given.
+func resolve(name string) probe {
+	return func(ctx context.Context, a *attack) seen { return lookup(name, a.lab.NextHop())(ctx, a) }
 }
 
 // lookup asks a resolver for an address.

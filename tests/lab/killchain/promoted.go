@@ -17,7 +17,7 @@ func Promoted(ctx context.Context, l *lab.Lab, from, name string, report func(Re
 		return err
 	}
 	defer a.close()
-	for _, s := range steps() {
+	for _, s := range steps(l.NextHop()) {
 		if s.name != name {
 			continue
 		}
@@ -41,7 +41,7 @@ func (a *attack) refused(ctx context.Context, name string) error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if got := lookup(name, lab.GatewayAddr)(ctx, a); !got.reached && !got.silent {
+		if got := resolve(name)(ctx, a); !got.reached && !got.silent {
 			return nil
 		}
 		select {

