@@ -45,7 +45,6 @@ func (f *flow) run(ctx context.Context) {
 		f.join(ctx, v, nil)
 		return
 	}
-	f.withdraw()
 
 	p, err := peek(f.client, f.start.Add(s.opt.Limits.HelloTimeout), &s.peeks)
 	defer p.release()
@@ -80,7 +79,6 @@ func (f *flow) decideName(ctx context.Context, facts policy.Flow, p *peeked) {
 	v := f.admit(func() verdict { return f.srv.judge(ctx, facts) })
 	message := ""
 	if v.Permitted() && !relayable(&v.Decision, facts.Wire) {
-		f.withdraw()
 		rule := v.Rule
 		v = v.refuse(policy.ReasonNotReady)
 		v.Rule = rule
@@ -98,14 +96,14 @@ func (f *flow) decideName(ctx context.Context, facts policy.Flow, p *peeked) {
 	}
 }
 
-// admit judges and, if that permits, enters the flow among those that a reload
-// judges again. A reload in between makes it judge once more, so no flow slips
+// admit judges and, if that permits for good, enters the flow among those that a
+// reload judges again. A reload in between makes it judge once more, so no flow slips
 // through under a ruleset that was withdrawn before it went live.
 func (f *flow) admit(judge func() verdict) verdict {
 	for {
 		gen := f.srv.gen.Load()
 		v := judge()
-		if !v.Permitted() {
+		if !v.Permitted() || !relayable(&v.Decision, v.facts.Wire) {
 			return v
 		}
 		f.mu.Lock()

@@ -275,6 +275,23 @@ func TestOtherAddressOfTheName(t *testing.T) {
 	}
 }
 
+// An address that a rule denies is not tried, though the name is pinned to it.
+func TestOtherAddressIsJudged(t *testing.T) {
+	l := newLab(t, nil)
+	text := strings.Replace(rules, "smartGroups:", "smartGroups:\n  - {name: bad, cidrs: ["+github2.String()+"/32]}", 1)
+	text = strings.Replace(text, "rules:", "rules:\n  - {name: deny-bad, priority: 0, destinations: [bad], action: DENY}", 1)
+	l.rules.Store(compile(t, text))
+	l.pin(t, agent, "api.github.com", github, github2)
+	l.host(t, github2, 443, tlsEcho)
+	c := l.dial(t, agent, github, 443)
+	_, _ = c.Write(firstFlight("api.github.com"))
+	wantReset(t, c)
+	l.log.wait(t, audit.Close)
+	if d := l.world.dials; len(d) != 1 || d[0].Addr() != github {
+		t.Errorf("dialled %v", d)
+	}
+}
+
 func TestUnreachableDestination(t *testing.T) {
 	l := newLab(t, nil)
 	l.pin(t, agent, "api.github.com", github)

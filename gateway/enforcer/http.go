@@ -42,6 +42,9 @@ func (g *httpGate) Judge(ctx context.Context, name, method, path string) (policy
 		rs := f.srv.opt.Ruleset()
 		v = verdict{facts: g.open.facts, digest: rs.Digest(), pin: g.open.pin}
 		v.Decision = rs.Decide(&v.facts)
+		if name != g.open.facts.Name {
+			v = v.refuse(policy.ReasonAuthorityMismatch)
+		}
 	}
 	if v.Permitted() && v.Pending == policy.PendingRequest {
 		request, send, ok := f.judgeRequest(v, method, path)

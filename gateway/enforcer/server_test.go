@@ -98,6 +98,29 @@ func TestReload(t *testing.T) {
 	}
 }
 
+// A flow that has not said its name yet is not withdrawn by a reload, but judged by it.
+func TestReloadBeforeTheName(t *testing.T) {
+	l := newLab(t, nil)
+	l.pin(t, agent, "api.github.com", github)
+	l.host(t, github, 443, tlsEcho)
+	c := l.dial(t, agent, github, 443)
+	raw := firstFlight("api.github.com")
+	_, _ = c.Write(raw[:10])
+	if n := l.Rejudge(t.Context()); n != 0 {
+		t.Errorf("%d withdrawn", n)
+	}
+	l.rules.Store(compile(t, strings.ReplaceAll(rules, "[api.github.com]", "[other.example.com]")))
+	l.Rejudge(t.Context())
+	_, _ = c.Write(raw[10:])
+	_ = c.CloseWrite()
+	if r := l.log.wait(t, audit.Refuse); r.Host != "api.github.com" && r.Decision.Stage != policy.StagePacket {
+		t.Errorf("refused as %+v", r)
+	}
+	if l.log.count(audit.Open) != 0 {
+		t.Error("opened")
+	}
+}
+
 // A flow that is decided while the ruleset changes is judged by the new one.
 func TestReloadDuringDecision(t *testing.T) {
 	l := newLab(t, nil)

@@ -280,6 +280,17 @@ func TestKeepAliveBelongsToOneName(t *testing.T) {
 	}
 }
 
+// A proxy in the gateway's own environment is not for agents.
+func TestEnvironmentIsIgnored(t *testing.T) {
+	for _, name := range []string{"HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY"} {
+		t.Setenv(name, "http://127.0.0.1:1")
+	}
+	c := start(t, newGate(t))
+	if status, body := roundTrip(t, c, bufio.NewReader(c), "GET / HTTP/1.1\r\nHost: good.example\r\n\r\n"); status != 200 {
+		t.Fatal(status, body)
+	}
+}
+
 func TestPipelinedRefusalComesInTurn(t *testing.T) {
 	c := start(t, newGate(t))
 	br := bufio.NewReader(c)
