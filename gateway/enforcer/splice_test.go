@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"os"
 	"sync"
 	"syscall"
 	"testing"
@@ -132,5 +133,31 @@ func BenchmarkRelay(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// Idle flows hold two descriptors each, until they have moved enough to be spliced.
+func TestIdleFlowsHoldNoPipes(t *testing.T) {
+	l := newLab(t, nil)
+	l.host(t, ledger, 5432, func(c *net.TCPConn) { // echo, without a pipe of its own
+		defer c.Close()
+		_, _ = io.Copy(struct{ io.Writer }{c}, struct{ io.Reader }{c})
+	})
+	open := func() int {
+		entries, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(entries)
+	}
+	ping(t, l.dial(t, agent, ledger, 5432))
+	before := open()
+	const flows = 50
+	for range flows {
+		ping(t, l.dial(t, agent, ledger, 5432))
+	}
+	// The test's own two ends are in this process, too.
+	if got := open() - before; got > 4*flows {
+		t.Errorf("%d descriptors for %d flows", got, flows)
 	}
 }

@@ -77,6 +77,7 @@ func (f *flow) forward(s *Server, w http.ResponseWriter, r *http.Request, h *hea
 	}
 	out := r.Clone(r.Context())
 	out.URL, out.Host = u, to.field()
+	out.Trailer = r.Trailer // filled while the body is read
 	ww := &writer{ResponseWriter: w}
 	if h.upgrade {
 		defer func() {

@@ -463,3 +463,55 @@ type readConn struct {
 }
 
 func (c readConn) Read(b []byte) (int, error) { return c.Reader.Read(b) }
+
+func TestExpectContinue(t *testing.T) {
+	c := start(t, newGate(t))
+	br := bufio.NewReader(c)
+	_, _ = io.WriteString(c, "POST / HTTP/1.1\r\nHost: good.example\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n")
+	if line, err := br.ReadString('\n'); err != nil || !strings.HasPrefix(line, "HTTP/1.1 100 ") {
+		t.Fatal(line, err)
+	}
+	if line, err := br.ReadString('\n'); err != nil || line != "\r\n" {
+		t.Fatal(line, err)
+	}
+	if status, body := roundTrip(t, c, br, "abc"); status != 200 || body != `POST good.example / "abc"` {
+		t.Fatal(status, body)
+	}
+}
+
+func TestTrailersPass(t *testing.T) {
+	o := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.Header().Set("Trailer", "Sum")
+		_, _ = io.WriteString(w, "body")
+		w.Header().Set("Sum", r.Trailer.Get("Checksum"))
+	}))
+	defer o.Close()
+	g := newGate(t)
+	g.origin = o.Listener.Addr().String()
+	c := start(t, g)
+	_, _ = io.WriteString(c, "POST / HTTP/1.1\r\nHost: good.example\r\nTrailer: Checksum\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nChecksum: 42\r\n\r\n")
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadAll(resp.Body); err != nil || resp.Trailer.Get("Sum") != "42" {
+		t.Fatal(resp.Trailer, err)
+	}
+}
+
+// A large body passes both ways, and the framing is followed all along.
+func TestLargeBodies(t *testing.T) {
+	g := newGate(t)
+	c := start(t, g)
+	br := bufio.NewReader(c)
+	big := strings.Repeat("0123456789abcdef", 64<<10) // 1 MiB
+	for _, raw := range []string{
+		fmt.Sprintf("POST / HTTP/1.1\r\nHost: good.example\r\nContent-Length: %d\r\n\r\n%s", len(big), big),
+		fmt.Sprintf("POST / HTTP/1.1\r\nHost: good.example\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", len(big), big),
+	} {
+		if status, body := roundTrip(t, c, br, raw); status != 200 || !strings.Contains(body, big) {
+			t.Fatal(status, len(body))
+		}
+	}
+}
