@@ -64,6 +64,9 @@ type Server struct {
 	done     sync.WaitGroup
 }
 
+// stopTimeout is more than CoreDNS takes for questions that are under way.
+const stopTimeout = 10 * time.Second
+
 // directive places our plugin, which exists already, into a Corefile.
 const directive = "bulkhead"
 
@@ -174,8 +177,18 @@ func (s *Server) Stop() error {
 	s.done.Wait()
 	errs := s.instance.ShutdownCallbacks()
 	errs = append(errs, s.instance.Stop())
-	s.instance.Wait()
-	plugins.Delete(s.id)
+	stopped := make(chan struct{})
+	go func() {
+		s.instance.Wait()
+		close(stopped)
+	}()
+	// CoreDNS does not stop a server that is only about to serve.
+	select {
+	case <-stopped:
+		plugins.Delete(s.id)
+	case <-time.After(stopTimeout):
+		errs = append(errs, fmt.Errorf("DNS on %s did not stop within %s", s.config.Listen, stopTimeout))
+	}
 	return errors.Join(append(errs, s.save())...)
 }
 
