@@ -94,16 +94,14 @@ host of the lab, with that host's resolver and with the lab's certificate author
 trusted. Exits with the program's status.`,
 		Example: `  bulkhead lab exec invoice-agent -- curl https://api.github.com/user
   bulkhead lab exec gateway -- cat /proc/net/dev`,
-		Args: cobra.MinimumNArgs(2),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(program(args)) == 0 {
+				return errors.New("name a host and a program, such as: invoice-agent -- curl https://api.github.com/user")
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			command := args[1:]
-			if command[0] == "--" {
-				command = command[1:]
-			}
-			if len(command) == 0 {
-				return &usage{fmt.Errorf("name the program to run on %s\nsee '%s --help'", args[0], cmd.CommandPath())}
-			}
-			code, err := keeper.Exec(cmd.Context(), keeper.Dir(), args[0], command)
+			code, err := keeper.Exec(cmd.Context(), keeper.Dir(), args[0], program(args))
 			if err == nil && code != 0 {
 				err = &exit{code, ""}
 			}

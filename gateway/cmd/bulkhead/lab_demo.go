@@ -107,7 +107,7 @@ func (d *demo) say(text string) {
 // show prints one step: what was tried, what came of it, and why.
 func (d *demo) show(r killchain.Result) {
 	why := r.Rule
-	if r.Reason != string(policy.ReasonRule) {
+	if r.Reason != string(policy.ReasonRule) && r.Reason != r.Rule {
 		why += ", " + r.Reason
 	}
 	if r.Would != "" {

@@ -34,15 +34,12 @@ func request(method, url, body string) probe {
 		if err != nil {
 			return failed(err)
 		}
-		client := a.agent.HTTPClient(a.lab)
+		resp, err := a.agent.HTTPClient(a.lab).Do(req)
 		// A client sees only that a name does not resolve; the person at the table wants
 		// to know what the resolver said.
-		if name := req.URL.Hostname(); net.ParseIP(name) == nil {
-			if got := resolve(name)(ctx, a); !got.reached {
-				return got
-			}
+		if unresolved := new(net.DNSError); errors.As(err, &unresolved) {
+			return resolve(req.URL.Hostname())(ctx, a)
 		}
-		resp, err := client.Do(req)
 		if err != nil {
 			return failed(err)
 		}
