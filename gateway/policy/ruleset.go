@@ -98,6 +98,9 @@ type KernelClass struct {
 	Enforce []AddrRange
 }
 
+// Data returns the service tags and feeds that the ruleset was compiled with.
+func (r *Ruleset) Data() Data { return r.env.Data }
+
 // SameData reports whether two rulesets of the same document were compiled with the
 // same data and environment, so that they decide alike.
 func (r *Ruleset) SameData(o *Ruleset) bool { return reflect.DeepEqual(r.env, o.env) }

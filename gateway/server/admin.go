@@ -60,6 +60,8 @@ type Readiness struct {
 	Version string  `json:"version"`
 	Ruleset Ruleset `json:"ruleset"`
 	Pins    int     `json:"pins"`
+	// AuditKey is the fingerprint of the key that signs the audit's checkpoints.
+	AuditKey string `json:"auditKey"`
 }
 
 // Ruleset is what is in force, and why the one on disk may not be.
@@ -71,7 +73,7 @@ type Ruleset struct {
 }
 
 func (s *Server) readiness() Readiness {
-	r := Readiness{Ready: s.ready.Load(), Version: s.version}
+	r := Readiness{Ready: s.ready.Load(), Version: s.version, AuditKey: s.audit.Fingerprint()}
 	if !r.Ready {
 		r.Why = "starting or draining"
 		if f := s.failure.Load(); f != nil {

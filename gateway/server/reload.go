@@ -38,7 +38,12 @@ func (s *Server) load() (*policy.Ruleset, error) {
 	}
 	env := policy.Environment{Agents: s.cfg.Agents, Gateway: s.gateway, PinScope: s.cfg.DNS.PinScope, DNSClients: s.cfg.DNS.Clients}
 	var problems []feeds.Problem
-	env.Data, problems, err = feeds.Load(doc, feeds.Options{Dir: s.cfg.Feeds.Dir, ServiceTagsFile: s.cfg.ServiceTags.File})
+	// A feed that can no longer be read keeps what it held: it must not open what it closed.
+	var last policy.Data
+	if inForce := s.rules.Load(); inForce != nil {
+		last = inForce.Data()
+	}
+	env.Data, problems, err = feeds.Load(doc, feeds.Options{Dir: s.cfg.Feeds.Dir, ServiceTagsFile: s.cfg.ServiceTags.File, Last: last})
 	if err != nil {
 		return nil, err
 	}

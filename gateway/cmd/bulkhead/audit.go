@@ -24,7 +24,7 @@ a warning; anything else is a break.
 
 Exit code 0 whole, 4 broken.`,
 		Example: `  bulkhead audit verify /var/log/bulkhead/audit.jsonl
-  bulkhead audit verify --key 5f0a… /var/log/bulkhead/audit*.jsonl --json`,
+  bulkhead audit verify --key SHA256:… /var/log/bulkhead/audit*.jsonl --json`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r, err := audit.VerifyTrusting(fingerprint, args...)
@@ -43,7 +43,7 @@ Exit code 0 whole, 4 broken.`,
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON document")
-	cmd.Flags().StringVar(&fingerprint, "key", "", "fingerprint of the gateway's key: every checkpoint must be signed with it")
+	cmd.Flags().StringVar(&fingerprint, "key", "", "fingerprint of the gateway's key, as its log and `bulkhead status` print it: every checkpoint must be signed with it")
 	return cmd
 }
 

@@ -102,4 +102,5 @@ func printStatus(w io.Writer, r *server.Readiness) {
 		fmt.Fprintf(w, "           no data for %s: its group matches nothing\n", m)
 	}
 	fmt.Fprintf(w, "pins       %d\n", r.Pins)
+	fmt.Fprintf(w, "audit key  %s\n", r.AuditKey)
 }
