@@ -17,7 +17,7 @@ func (s *Server) askAhead(ctx context.Context, doc *policy.Document) {
 		if ctx.Err() != nil {
 			return
 		}
-		if err := s.Ask(ctx, q.src, q.name); err != nil {
+		if err := s.Ask(ctx, q.src, q.name); err != nil && ctx.Err() == nil {
 			s.config.Report(fmt.Errorf("asking ahead: %w", err))
 		}
 	}
