@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"strings"
@@ -195,3 +196,52 @@ func TestPanicEndsOneFlow(t *testing.T) {
 type panicHTTP struct{}
 
 func (panicHTTP) ServeFlow(context.Context, net.Conn, policy.Flow, Gate) { panic("fault") }
+
+// Clients that send anything and leave at any moment bind nothing once they are gone.
+func TestHostileClientsLeaveNothingBehind(t *testing.T) {
+	l := newLab(t, func(o *Options) { o.Limits.HelloTimeout = 200 * time.Millisecond })
+	l.pin(t, agent, "api.github.com", github)
+	l.host(t, github, 443, tlsEcho)
+	raw := firstFlight("api.github.com")
+	r := rand.New(rand.NewPCG(1, 2))
+	var wg sync.WaitGroup
+	for range 300 {
+		c := l.dial(t, agent, github, 443)
+		b := append([]byte(nil), raw...)
+		for range r.IntN(3) {
+			b[r.IntN(len(b))] = byte(r.Uint32())
+		}
+		b = b[:r.IntN(len(b)+1)]
+		how, cut := r.IntN(4), r.IntN(len(b)+1)
+		wg.Go(func() {
+			defer c.Close()
+			_, _ = c.Write(b[:cut])
+			switch how {
+			case 0:
+				reset(c)
+				return
+			case 1:
+				return
+			case 2:
+				_, _ = c.Write(b[cut:])
+				_ = c.CloseWrite()
+			case 3:
+				_, _ = c.Write(b[cut:])
+			}
+			_ = c.SetReadDeadline(time.Now().Add(time.Second))
+			_, _ = io.Copy(io.Discard, c)
+		})
+	}
+	wg.Wait()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := l.Shutdown(ctx); err != nil {
+		t.Fatal("flows outlive their clients:", err)
+	}
+	if len(l.flows) != 0 || len(l.perSource) != 0 || l.peeks.Load() != 0 {
+		t.Errorf("%d flows, %d sources, %d bytes stay bound", len(l.flows), len(l.perSource), l.peeks.Load())
+	}
+	if open, end := l.log.count(audit.Open), l.log.count(audit.Close); open != end {
+		t.Errorf("%d flows opened, %d closed in the audit", open, end)
+	}
+}
