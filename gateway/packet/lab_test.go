@@ -38,6 +38,7 @@ const (
 	addrRefuse   = "203.0.113.1"
 	addrPinned   = "192.0.2.80"
 	addrPrivate  = "10.30.0.1"
+	addrBehind   = "198.51.100.200" // on two arms the fabric sends it to the gateway
 	v6Agent      = "2001:db8:1::10"
 	v6Internet   = "2001:db8:2::1"
 
@@ -94,6 +95,7 @@ func newLab(t *testing.T, arms int) *lab {
 	l.configure(l.agent, "eth0", addrAgent+"/24", addrAgent2+"/24", addrStranger+"/32", v6Agent+"/64")
 	l.route(l.agent, "0.0.0.0/0", "10.20.1.1", 0)
 	l.route(l.agent, "::/0", "2001:db8:1::1", 0)
+	l.route(router, "10.99.0.0/24", addrAgent, 0)
 	if arms == 1 {
 		// The route table of the agents' subnet.
 		l.route(l.fabric, "0.0.0.0/0", addrGateway, 100)
@@ -107,6 +109,8 @@ func newLab(t *testing.T, arms int) *lab {
 		})
 	} else {
 		l.route(l.fabric, "10.20.1.0/24", addrGateway, 0)
+		l.route(l.fabric, "10.99.0.0/24", addrGateway, 0)
+		l.route(l.fabric, addrBehind+"/32", addrGateway, 0)
 		l.route(l.fabric, "2001:db8:1::/64", "2001:db8:0::4", 0)
 	}
 	l.in(l.fabric, func() {
