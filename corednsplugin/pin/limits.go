@@ -36,7 +36,7 @@ const (
 	// that time a rested bucket is full again, so nothing is lost by forgetting.
 	memory = namesBurst / namesPerSecond * time.Second
 	// maxTracked bounds each table, whatever sources do.
-	maxTracked = 1 << 17
+	maxTracked = 1 << 16
 )
 
 // limits counts what sources ask.

@@ -195,12 +195,7 @@ func (p *Pin) pin(ctx context.Context, src netip.Addr, name string, addrs []pins
 			keys = pins.Keys(keys, owner, name, a.Addr, rules.Gate)
 			life = max(life, p.Pins.Life(a.TTL))
 		}
-		start := p.Now()
-		if len(keys) > 0 {
-			err = p.Gate.Admit(ctx, keys, life)
-		}
-		admitDuration.Observe(p.Now().Sub(start).Seconds())
-		if err != nil {
+		if err := p.admit(ctx, keys, life); err != nil {
 			return failed(policy.ReasonNotReady, "kernel gate: "+err.Error()), false
 		}
 	}
@@ -211,6 +206,20 @@ func (p *Pin) pin(ctx context.Context, src netip.Addr, name string, addrs []pins
 	pinnedSources.Set(float64(sources))
 	pinned.Set(float64(count))
 	return answer{}, true
+}
+
+// admitTimeout is when a client would give up on us anyway.
+const admitTimeout = 3 * time.Second
+
+func (p *Pin) admit(ctx context.Context, keys []pins.GateKey, life time.Duration) error {
+	if len(keys) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, admitTimeout)
+	defer cancel()
+	start := time.Now()
+	defer func() { admitDuration.Observe(time.Since(start).Seconds()) }()
+	return p.Gate.Admit(ctx, keys, life)
 }
 
 // record writes the decision down. What cannot be written down is not answered.

@@ -39,7 +39,8 @@ import (
 	"github.com/bulkhead-dev/bulkhead/gateway/policy"
 )
 
-// Config is what a Server needs.
+// Config is what a Server needs. All of it is required but where a comment says
+// otherwise.
 type Config struct {
 	Listen   netip.AddrPort   // UDP and TCP
 	Upstream []netip.AddrPort // asked at random; 1 to 15
@@ -50,8 +51,6 @@ type Config struct {
 	Audit    audit.Recorder
 	State    string      // file that pins are kept in over a restart; empty: none
 	Report   func(error) // what fails behind the scenes; nil: nobody hears of it
-	// Maintain is how often pins are expired and saved; zero is a minute.
-	Maintain time.Duration
 }
 
 // Server is a running DNS server.
@@ -63,6 +62,10 @@ type Server struct {
 	cancel   context.CancelFunc
 	done     sync.WaitGroup
 }
+
+// maintainEvery is how often pins are expired, saved and, in verify scope, asked
+// for: once in the floor of a pin.
+const maintainEvery = pin.DefaultFloor
 
 // stopTimeout is more than CoreDNS takes for questions that are under way.
 const stopTimeout = 10 * time.Second
@@ -131,9 +134,6 @@ func Start(c Config) (*Server, error) {
 	}
 	if c.Report == nil {
 		c.Report = func(error) {}
-	}
-	if c.Maintain == 0 {
-		c.Maintain = time.Minute
 	}
 	s := &Server{config: c, id: lastID.Add(1)}
 	if c.State != "" {
@@ -213,7 +213,7 @@ func (s *Server) Readmit(ctx context.Context) error {
 }
 
 func (s *Server) maintain(ctx context.Context) {
-	tick := time.NewTicker(s.config.Maintain)
+	tick := time.NewTicker(maintainEvery)
 	defer tick.Stop()
 	for {
 		if rules := s.config.Rules(); rules != nil {
