@@ -66,8 +66,17 @@ func (d *decoder) fail(line int, path, fix, format string, args ...any) {
 	}
 	d.problems = append(d.problems, Diagnostic{
 		ID: checkDecode, Severity: SeverityError, Path: path, Line: line,
-		Message: fmt.Sprintf(format, args...), Fix: fix,
+		Message: short(fmt.Sprintf(format, args...)), Fix: short(fix),
 	})
+}
+
+// short keeps an error on a line that a person reads, whatever it quotes.
+func short(s string) string {
+	const most = 400
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
 }
 
 // value reads one node into its place in the document.
@@ -225,7 +234,7 @@ func kindName(n *yaml.Node) string {
 	case "!!int", "!!float":
 		return "a number"
 	case "!!bool":
-		return "true or false"
+		return "a boolean"
 	case "!!null":
 		return "empty"
 	case "!!timestamp":

@@ -44,7 +44,7 @@ func (d *decoder) references(doc *Document) {
 		} else if twice {
 			d.fail(d.lines[at+".priority"], at+".priority", "give each rule a priority of its own", "priority %d is taken by %s", r.Priority, first)
 		} else {
-			priorities[r.Priority] = fmt.Sprintf("%s (%s)", at, r.Name)
+			priorities[r.Priority] = at
 		}
 		d.allExist(groups, "group", r.Sources, at+".sources", web, "a web group: name it under webGroups")
 		d.allExist(groups, "group", r.Destinations, at+".destinations", web, "a web group: name it under webGroups")
