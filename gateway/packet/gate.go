@@ -46,17 +46,19 @@ func (g *gate) stop() {
 
 func (g *gate) run() {
 	defer close(g.done)
+	var w gateWriter
+	defer w.close()
 	for {
 		select {
 		case <-g.quit:
 			return
 		case r := <-g.requests:
 			batch := g.gather(r)
-			err := commit(batch)
+			err := w.commit(batch)
 			if err != nil && len(batch) > 1 {
 				// One bad request must not fail the others.
 				for _, r := range batch {
-					r.result <- commit([]gateRequest{r})
+					r.result <- w.commit([]gateRequest{r})
 				}
 				continue
 			}
@@ -123,10 +125,30 @@ func (t *Table) Revoke(ctx context.Context, keys []pin.GateKey) error {
 	return t.gate.do(ctx, gateRequest{keys: keys})
 }
 
+// gateWriter keeps one connection to the kernel: closing one waits until the kernel has freed
+// what the last transaction deleted, some 15 ms.
+type gateWriter struct{ conn *nftables.Conn }
+
+func (w *gateWriter) close() {
+	if w.conn != nil {
+		w.conn.CloseLasting()
+		w.conn = nil
+	}
+}
+
 // commit applies requests, in order, in one transaction. An element's time cannot be
 // changed in place by kernels before 6.12, and deleting one that is not there fails; so
 // each is added, deleted and added: the packets see nothing in between.
-func commit(batch []gateRequest) error {
+func (w *gateWriter) commit(batch []gateRequest) error {
+	err := w.write(batch)
+	if err != nil {
+		w.close() // acknowledgements of what failed may still wait in it
+		return fmt.Errorf("gate: %w", explain(err))
+	}
+	return nil
+}
+
+func (w *gateWriter) write(batch []gateRequest) error {
 	last := map[pin.GateKey]time.Duration{}
 	for _, r := range batch {
 		for _, k := range r.keys {
@@ -144,10 +166,14 @@ func commit(batch []gateRequest) error {
 			open[i] = append(open[i], nftables.SetElement{Key: key, Timeout: ttl})
 		}
 	}
-	c, err := dial()
-	if err != nil {
-		return err
+	if w.conn == nil {
+		c, err := dial(nftables.AsLasting())
+		if err != nil {
+			return err
+		}
+		w.conn = c
 	}
+	c := w.conn
 	for i, name := range []string{setGate, setGateShared} {
 		s := &nftables.Set{Table: kernelTable(), Name: name, HasTimeout: true}
 		for _, step := range []struct {
@@ -159,10 +185,7 @@ func commit(batch []gateRequest) error {
 			}
 		}
 	}
-	if err := c.Flush(); err != nil {
-		return fmt.Errorf("gate: %w", explain(err))
-	}
-	return nil
+	return c.Flush()
 }
 
 func inParts(s *nftables.Set, elements []nftables.SetElement, do func(*nftables.Set, []nftables.SetElement) error) error {

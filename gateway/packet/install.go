@@ -20,13 +20,13 @@ const (
 )
 
 // dial opens a connection whose commands are sent as one transaction by Flush.
-func dial() (*nftables.Conn, error) {
-	return nftables.New(nftables.WithSockOptions(func(c *netlink.Conn) error {
+func dial(options ...nftables.ConnOption) (*nftables.Conn, error) {
+	return nftables.New(append(options, nftables.WithSockOptions(func(c *netlink.Conn) error {
 		if err := c.SetWriteBuffer(sendBuffer); err != nil {
 			return err
 		}
 		return c.SetReadBuffer(receiveBuffer)
-	}))
+	}))...)
 }
 
 func kernelTable() *nftables.Table {
