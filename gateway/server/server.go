@@ -36,9 +36,9 @@ const (
 	// drainTime is how long flows may go on after SIGTERM. Azure gives a stopping
 	// machine longer than this.
 	drainTime = 20 * time.Second
-	// maintenance is how often idle sources are forgotten and pins saved. A crash
-	// loses the pins of at most that long; their agents ask again.
-	maintenance = 10 * time.Second
+	// liveness is how often the pin store hears which agents have live flows; far
+	// below the hour after which it forgets idle ones.
+	liveness = time.Minute
 )
 
 // Server is a running gateway.
@@ -172,7 +172,7 @@ func PacketConfig(cfg *config.Config, dns netip.AddrPort) packet.Config {
 
 func (s *Server) resolverConfig() resolver.Config {
 	c := resolver.Config{Listen: s.dns, Rules: s.rules.Load, Pins: s.pins, Gate: s.table, Audit: s.recorder(), Agents: s.cfg.Agents,
-		State: filepath.Join(s.cfg.State.Dir, "pins"), Maintain: maintenance,
+		State:  filepath.Join(s.cfg.State.Dir, "pins"),
 		Report: func(err error) { s.log.Named("dns").Warn(err.Error()) }}
 	for _, u := range s.cfg.DNS.Upstream {
 		c.Upstream = append(c.Upstream, u.AddrPort)
@@ -223,7 +223,7 @@ func (s *Server) workload(src netip.Addr) string {
 
 // keepAlive keeps the pins of agents with live flows.
 func (s *Server) keepAlive(ctx context.Context) {
-	tick := time.NewTicker(maintenance)
+	tick := time.NewTicker(liveness)
 	defer tick.Stop()
 	for {
 		select {

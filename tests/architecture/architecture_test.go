@@ -17,13 +17,13 @@ import (
 const module = "github.com/bulkhead-dev/bulkhead/"
 
 type pkg struct {
-	ImportPath, Doc string
-	Imports         []string
+	ImportPath, Doc  string
+	Imports, GoFiles []string
 }
 
 func packages(t *testing.T) []pkg {
 	t.Helper()
-	cmd := exec.Command("go", "list", "-json=ImportPath,Doc,Imports", "./...")
+	cmd := exec.Command("go", "list", "-json=ImportPath,Doc,Imports,GoFiles", "./...")
 	cmd.Dir = "../.."
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
@@ -72,9 +72,9 @@ func TestArrows(t *testing.T) {
 			}
 		}
 		if part == "gateway/policy" {
-			for _, io := range []string{"os", "net", "net/http", "time", "log", "io/fs"} {
+			for _, io := range []string{"os", "net", "net/http", "log", "syscall", "io/fs"} {
 				if slices.Contains(p.Imports, io) {
-					t.Errorf("gateway/policy must not import %s: it does no I/O and reads no clock", io)
+					t.Errorf("gateway/policy must not import %s: it does no I/O", io)
 				}
 			}
 		}
@@ -84,7 +84,7 @@ func TestArrows(t *testing.T) {
 // TestDocs holds every package to a doc comment that says more than its name.
 func TestDocs(t *testing.T) {
 	for _, p := range packages(t) {
-		if len(p.Doc) < 40 {
+		if len(p.GoFiles) > 0 && len(p.Doc) < 40 {
 			t.Errorf("%s: write a package comment that tells a newcomer what it is for", p.ImportPath)
 		}
 	}
