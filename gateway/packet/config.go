@@ -64,9 +64,10 @@ type Config struct {
 	Listener netip.AddrPort
 	// EnforcerMark defaults to the constant of that name.
 	EnforcerMark uint32
-	// Flows and FlowsPerSource bound the connections that may be open at once;
-	// defaults 20000 and 2000.
-	Flows, FlowsPerSource uint32
+	// FlowsPerSource bounds the connections that one agent may have at once; default
+	// 2000. All of them together are bounded by the kernel's nf_conntrack_max: its
+	// connection counters walk every connection they count.
+	FlowsPerSource uint32
 }
 
 // withDefaults fills in what was left out and refuses what cannot be meant.
@@ -79,9 +80,6 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.EnforcerMark == 0 {
 		c.EnforcerMark = EnforcerMark
-	}
-	if c.Flows == 0 {
-		c.Flows = 20000
 	}
 	if c.FlowsPerSource == 0 {
 		c.FlowsPerSource = 2000

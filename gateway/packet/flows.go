@@ -94,6 +94,10 @@ func parseFlow(m netlink.Message) (Flow, bool) {
 // next packet of such a flow is a new one to the program and is refused by what is
 // then in force; so call it after Load.
 func (t *Table) Sweep(ctx context.Context, keep func(Conn) bool) (int, error) {
+	return sweep(ctx, keep)
+}
+
+func sweep(ctx context.Context, keep func(Conn) bool) (int, error) {
 	c, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
 	if err != nil {
 		return 0, err

@@ -31,15 +31,8 @@ func Probe() error {
 			return fmt.Errorf("the kernel lacks %s (%s): %w", need.what, need.option, err)
 		}
 	}
-	for _, need := range []struct {
-		what, option string
-		group        uint32
-	}{
-		{"conntrack events", "CONFIG_NF_CONNTRACK_EVENTS, CONFIG_NF_CT_NETLINK", unix.NFNLGRP_CONNTRACK_DESTROY},
-	} {
-		if err := join(need.group); err != nil {
-			return fmt.Errorf("the kernel lacks %s (%s): %w", need.what, need.option, err)
-		}
+	if err := probeEvents(); err != nil {
+		return fmt.Errorf("the kernel lacks conntrack events (CONFIG_NF_CONNTRACK_EVENTS, CONFIG_NF_CT_NETLINK): %w", err)
 	}
 	if err := probeLog(); err != nil {
 		return fmt.Errorf("the kernel lacks nflog (CONFIG_NETFILTER_NETLINK_LOG): %w", err)
@@ -67,7 +60,7 @@ func needs() []need {
 		{"rejection", "CONFIG_NFT_REJECT_INET", rule{proto(policy.TCP), reset}},
 		{"rejection by ICMP", "CONFIG_NFT_REJECT_INET", rule{prohibited}},
 		{"rate limits", "CONFIG_NFT_LIMIT", rule{withinRate(1, 5)}},
-		{"connection limits", "CONFIG_NFT_CONNLIMIT", rule{overAll(1)}},
+		{"connection limits", "CONFIG_NFT_CONNLIMIT", rule{{exprs: []expr.Any{&expr.Connlimit{Count: 1}}}}},
 		{"nflog", "CONFIG_NFT_LOG, CONFIG_NETFILTER_NETLINK_LOG", rule{logged()}},
 	}
 }
@@ -96,11 +89,11 @@ func transparency() error {
 	return nil
 }
 
-func join(group uint32) error {
+func probeEvents() error {
 	c, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	return c.JoinGroup(group)
+	return c.JoinGroup(unix.NFNLGRP_CONNTRACK_DESTROY)
 }

@@ -147,16 +147,12 @@ func serviceKey(a netip.Addr, p policy.Proto, port uint16) []byte {
 
 // admission marks connections that may go on.
 func (b *builder) admission() {
-	open := b.chain("bounded", nil)
-	open.add(overConnections(b.connections, b.cfg.FlowsPerSource), goto_(b.refuse[CauseOverload]))
-	open.add(overAll(b.cfg.Flows), goto_(b.refuse[CauseOverload]))
-
 	b.forward = b.chain("forward_it", nil)
-	b.forward.add(jump(open))
+	b.forward.add(overConnections(b.connections, b.cfg.FlowsPerSource), goto_(b.refuse[CauseOverload]))
 	b.forward.add(setCtMark(ctForward), accept)
 
 	b.enforce = b.chain("enforce_it", nil)
-	b.enforce.add(jump(open))
+	b.enforce.add(overConnections(b.connections, b.cfg.FlowsPerSource), goto_(b.refuse[CauseOverload]))
 	b.enforce.add(proto(policy.TCP), tproxy(b.cfg.Listener), setMark(redirectMark), setCtMark(ctEnforce), accept)
 	b.enforce.add(goto_(b.refuse[CauseNotReady]))
 }

@@ -131,6 +131,9 @@ func TestKilled(t *testing.T) {
 	if err := Lockdown(labConfig()); err != nil {
 		t.Fatal(err)
 	}
+	if err := ask(forwarded); !errors.Is(err, unix.ECONNRESET) {
+		t.Errorf("locked down: a forwarded flow: %v", err)
+	}
 	for _, to := range []string{to, hostPort(addrPermit, portEcho)} {
 		if err := l.try(l.agent, "tcp", addrAgent, to); !errors.Is(err, unix.ECONNREFUSED) {
 			t.Errorf("locked down: %s: %v", to, err)

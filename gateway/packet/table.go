@@ -1,6 +1,7 @@
 package packet
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"sync"
@@ -56,8 +57,9 @@ func Open(cfg Config) (*Table, error) {
 	return t, nil
 }
 
-// Lockdown loads the program with nothing permitted and the gate shut, and leaves
-// forwarding as it is. It is for the time before the network comes up at boot.
+// Lockdown loads the program with nothing permitted and the gate shut, ends the flows that
+// the kernel forwards, and leaves forwarding itself as it is. It is for the time
+// before the network comes up at boot.
 func Lockdown(cfg Config) error {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
@@ -79,7 +81,8 @@ func Lockdown(cfg Config) error {
 	if err := c.Flush(); err != nil {
 		return fmt.Errorf("loading the kernel program: %w", explain(err))
 	}
-	return nil
+	_, err = sweep(context.Background(), func(Conn) bool { return false })
+	return err
 }
 
 // Text is the program for a ruleset's table in the syntax of nft(8).

@@ -220,11 +220,6 @@ func overConnections(s *set, n uint32) term {
 		})}
 }
 
-// overAll matches when the packets that reach it belong to more connections than that.
-func overAll(n uint32) term {
-	return term{text: fmt.Sprintf("ct count over %d", n), exprs: []expr.Any{&expr.Connlimit{Count: n, Flags: expr.NFT_CONNLIMIT_F_INV}}}
-}
-
 func withinRate(rate uint64, burst uint32) term {
 	return term{text: fmt.Sprintf("limit rate %d/second burst %d packets", rate, burst), exprs: []expr.Any{
 		&expr.Limit{Type: expr.LimitTypePkts, Rate: rate, Unit: expr.LimitTimeSecond, Burst: burst}}}

@@ -325,6 +325,7 @@ func TestSNATInternet(t *testing.T) {
 		if err := l.try(l.agent, "tcp", addrAgent, hostPort(to, portEcho)); err != nil {
 			t.Errorf("%s: %v", to, err)
 		}
+		l.settle()
 		if !l.wire.find(func(p tuple) bool { return p.dst.Addr().String() == to && p.src.Addr().String() == want }) {
 			t.Errorf("%s did not see %s", to, want)
 		}
