@@ -19,6 +19,7 @@ package pin
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"time"
@@ -242,10 +243,18 @@ func (p *Pin) record(q *question, a answer) answer {
 		first := a.addrs[0]
 		rec.Pin = &audit.Pin{Question: q.name, Answer: first.Addr, Asked: rec.Time, TTL: first.TTL, Bound: first.Bound}
 	}
-	if err := p.Audit.Record(rec); err != nil {
-		return failed(policy.ReasonNotReady, "audit: "+err.Error())
+	err := p.Audit.Record(rec)
+	switch {
+	case err == nil:
+		return a
+	case errors.Is(err, audit.ErrQuota):
+		a = failed(policy.ReasonOverload, err.Error())
+		rec.Activity, rec.Decision, rec.Message, rec.Pin = audit.Refuse, a.Decision, a.message, nil
+		rec.DNS.Rcode, rec.DNS.Answers = dns.RcodeToString[a.code()], nil
+		p.Audit.Record(rec) // counted with its like; it is refused in any case
+		return a
 	}
-	return a
+	return failed(policy.ReasonNotReady, "audit: "+err.Error())
 }
 
 func typeName(t uint16) string { return dns.Type(t).String() }

@@ -56,6 +56,11 @@ func newDraft(e *Event) (draft, error) {
 	return draft{head: line[:h], mid: line[afterHash : p+len(prevKey)], tail: line[afterSeq:]}, nil
 }
 
+// size is about how long the line will be, in bytes.
+func (d *draft) size() int {
+	return len(d.head) + len(d.mid) + len(d.tail) + 2*len(genesis) + len(hashKey) + len(seqKey) + 16
+}
+
 // appendLinked appends the event as a line after last and returns its own place.
 func (d *draft) appendLinked(buf []byte, last link) ([]byte, link) {
 	seq := strconv.AppendUint(nil, last.seq+1, 10)

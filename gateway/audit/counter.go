@@ -23,19 +23,20 @@ type key struct {
 	reason   policy.Reason
 }
 
-// keyOf returns the record's key and whether records of its kind are counted: denials, and
+// counted reports whether records of this kind are counted: denials, and
 // whatever a rule with `log: false` decided. The end of a flow is an event of
 // its own even where a reload withdrew the flow.
-func keyOf(rec *Record) (key, bool) {
-	if !quiet(rec) && (rec.Decision.Permitted() || rec.Activity == Close) {
-		return key{}, false
-	}
+func counted(rec *Record) bool {
+	return quiet(rec) || !rec.Decision.Permitted() && rec.Activity != Close
+}
+
+func keyOf(rec *Record) key {
 	d := &rec.Decision
 	return key{
 		src: rec.Src.Addr(), dst: rec.Dst.Addr(), port: rec.Dst.Port(), proto: rec.Proto,
 		class: classOf(rec), activity: activityOf(rec), stage: d.Stage, verdict: d.Verdict,
 		name: rec.Host, rule: d.Rule, reason: d.Reason,
-	}, true
+	}
 }
 
 // quiet reports whether the record has no single event: a rule of the document that
@@ -123,8 +124,9 @@ func (t *tally) countLocked(rec *Record, now time.Time) {
 
 // add begins to count for a new key. It reports whether the record is to be an event
 // at once, and returns the tally that had to make room if it had counted anything:
-// whoever called writes it or gives it back to restore.
-func (c *counter) add(k key, sample *Event, rec *Record, now time.Time) (single bool, evicted *tally) {
+// whoever called writes it or gives it back to restore. Where only is set, there is no
+// event at once whatever the record says.
+func (c *counter) add(k key, sample *Event, rec *Record, now time.Time, only bool) (single bool, evicted *tally) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if t := c.table[k]; t != nil { // somebody else was first
@@ -132,7 +134,7 @@ func (c *counter) add(k key, sample *Event, rec *Record, now time.Time) (single 
 		return false, nil
 	}
 	t := &tally{key: k, sample: sample, since: now}
-	if single = !quiet(rec); !single {
+	if single = !only && !quiet(rec); !single {
 		t.countLocked(rec, now)
 	}
 	own := c.source[k.src]

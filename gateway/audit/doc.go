@@ -22,6 +22,17 @@
 // it was about to permit. After an error the event may still be found in the log, if
 // the disk took it late; what was permitted is never missing from it.
 //
+// What has happened already cannot be refused: the end of a flow, a flow that the kernel
+// forwarded. Beside the log lies a file of reserved space (`….reserve`). When the disk
+// is full it is given up: permits are refused with [ErrFull] from the first write that
+// failed, ends go into what was reserved, denials are counted in memory, and the log says
+// in itself that it is full and when it no longer is. Ends that the disk does not take
+// even so wait in memory, and are written once when it does.
+//
+// One source cannot take the log from the others: it may write a quarter, in a day, of what
+// the disk has left, and have an eighth of the queue. Beyond that its permits are refused
+// with [ErrQuota], and its denials and kernel-forwarded flows are counted together.
+//
 // # Who can be believed
 //
 // A hash chain shows an edit, a removal or an insertion to whoever holds any later hash. It

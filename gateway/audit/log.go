@@ -24,6 +24,7 @@ type Options struct {
 	Window   time.Duration           // how long repeats of a denial are counted before they are an event: 60 s
 	Keys     int                     // denials counted at once: 10,000, of which one source may hold an eighth
 	Patience time.Duration           // longest that Record waits for the disk: 5 s
+	Reserve  int64                   // bytes set aside beside the log for when the disk is full: 32 MiB
 	Now      func() time.Time        // time.Now
 
 	open   func(path string) (file, error) // the disk
@@ -34,6 +35,7 @@ type Options struct {
 // Errors that Record returns, beside those of the disk.
 var (
 	ErrStalled = errors.New("audit: the disk did not take the event in time")
+	errHanging = fmt.Errorf("%w, and may still take it", ErrStalled)
 	ErrClosed  = errors.New("audit: the log is closed")
 )
 
@@ -51,12 +53,16 @@ type Log struct {
 	signer *signer
 	lock   *os.File
 	counts *counter
-	queue  chan *entry
-	stop   chan struct{} // closed by Close
-	gone   chan struct{} // closed when the writer has ended
-	loops  sync.WaitGroup
-	once   sync.Once
-	shut   error // what Close found
+	quotas *quotas
+	late   late
+	// reserve is space for what cannot be refused when the disk is full.
+	reserve reserve
+	queue   chan *entry
+	stop    chan struct{} // closed by Close
+	gone    chan struct{} // closed when the writer has ended
+	loops   sync.WaitGroup
+	once    sync.Once
+	shut    error // what Close found
 
 	writer writer
 	health health
@@ -69,8 +75,8 @@ var _ Recorder = (*Log)(nil)
 
 // New opens or continues the log. The chain goes on after the last whole line; a line that
 // a crash tore is moved to the file `….torn`. Whatever the log finds wrong with itself it
-// writes into itself. It fails if the first event cannot be written, or if
-// another process has the log open.
+// writes into itself. It fails if the first event cannot be written, if the reserve
+// cannot be had, or if another process has the log open.
 func New(opts Options) (*Log, error) {
 	if opts.File == "" || opts.State == "" {
 		return nil, errors.New("audit: name the log file (audit.file) and the state directory (state.dir)")
@@ -90,9 +96,10 @@ func New(opts Options) (*Log, error) {
 	l := &Log{
 		opts: opts, signer: signer, lock: lock,
 		render: renderer{version: bounded(opts.Version, maxLabel), workload: opts.Workload, uid: opts.uid, now: opts.Now},
-		counts: newCounter(opts.Keys, opts.Window),
-		queue:  make(chan *entry, queueLength),
-		stop:   make(chan struct{}), gone: make(chan struct{}),
+		counts: newCounter(opts.Keys, opts.Window), quotas: newQuotas(opts.Now()),
+		reserve: reserve{path: opts.File + ".reserve", size: opts.Reserve},
+		queue:   make(chan *entry, queueLength),
+		stop:    make(chan struct{}), gone: make(chan struct{}),
 	}
 	if err := l.begin(); err != nil {
 		lock.Close()
@@ -120,6 +127,9 @@ func (o *Options) setDefaults() {
 	if o.Patience == 0 {
 		o.Patience = 5 * time.Second
 	}
+	if o.Reserve == 0 {
+		o.Reserve = 32 << 20
+	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -140,27 +150,42 @@ func randomUID() string {
 // Record writes the record as an event, or counts it where it repeats a denial.
 // It is safe for concurrent use; records that arrive together are written together.
 func (l *Log) Record(rec Record) error {
-	key, counts := keyOf(&rec)
-	if !counts {
-		return l.submit(l.render.event(&rec))
+	u := l.quotas.of(rec.Src.Addr())
+	crowded := false
+	if l.quotas.over(u) {
+		if rec.Decision.Permitted() && !past(&rec) {
+			return ErrQuota
+		}
+		crowded = crowd(&rec)
 	}
-	now := l.opts.Now()
+	if !crowded && !counted(&rec) {
+		return l.single(u, &rec)
+	}
+	key, now := keyOf(&rec), l.opts.Now()
 	if l.counts.repeat(key, &rec, now) {
 		return nil
 	}
 	e := l.render.event(&rec)
-	single, evicted := l.counts.add(key, e, &rec, now)
+	full := l.writer.full.Load() // what is left then belongs to the ends of flows
+	single, evicted := l.counts.add(key, e, &rec, now, crowded || full)
 	if evicted != nil {
-		if err := l.submit(evicted.event(l.opts.uid())); err != nil {
+		if err := l.submit(u, evicted.event(l.opts.uid()), false); err != nil {
 			l.counts.restore(evicted)
-			l.dropped.Add(int64(l.counts.remove(key) + max(rec.Count, 1)))
+			lost := l.counts.remove(key)
+			if single { // then the record itself is not among them
+				lost += max(rec.Count, 1)
+			}
+			l.dropped.Add(int64(lost))
 			return err
 		}
 	}
-	if !single {
+	switch {
+	case full:
+		return l.health.fail(ErrFull) // it is counted, but not yet safe from a crash
+	case !single:
 		return nil
 	}
-	if err := l.submit(e); err != nil {
+	if err := l.submit(u, e, false); err != nil {
 		// It is counted, so that it becomes an event once the disk is back. The caller
 		// hears of the error all the same.
 		if !l.counts.repeat(key, &rec, now) {
@@ -171,13 +196,39 @@ func (l *Log) Record(rec Record) error {
 	return nil
 }
 
-// submit hands an event to the writer and waits until it is in the file.
-func (l *Log) submit(e *Event) error {
+// single writes a record that is an event of its own.
+func (l *Log) single(u *usage, rec *Record) error {
+	if past(rec) {
+		return l.submitPast(l.render.event(rec))
+	}
+	if l.writer.full.Load() {
+		return l.health.fail(ErrFull)
+	}
+	return l.submit(u, l.render.event(rec), false)
+}
+
+// submit hands an event to the writer and waits until it is in the file. One that is
+// past may use the reserve.
+func (l *Log) submit(u *usage, e *Event, past bool) error {
 	d, err := newDraft(e)
 	if err != nil {
 		return err
 	}
-	return l.enqueue(&entry{draft: d, done: make(chan error, 1)})
+	patience := time.NewTimer(l.opts.Patience)
+	defer patience.Stop()
+	select {
+	case u.slots <- struct{}{}:
+		defer func() { <-u.slots }()
+	case <-patience.C:
+		return l.health.fail(ErrStalled)
+	case <-l.stop:
+		return ErrClosed
+	}
+	if err := l.enqueue(&entry{draft: d, past: past, done: make(chan error, 1)}); err != nil {
+		return err
+	}
+	u.wrote(d.size())
+	return nil
 }
 
 func (l *Log) enqueue(e *entry) error {
@@ -194,8 +245,11 @@ func (l *Log) enqueue(e *entry) error {
 	case err := <-e.done:
 		return err
 	case <-patience.C:
-		e.claimed.Store(true) // if the writer has not taken it yet, it never will
-		return l.health.fail(ErrStalled)
+		l.health.fail(ErrStalled)
+		if e.claimed.CompareAndSwap(false, true) {
+			return ErrStalled // the writer has not taken it, and never will
+		}
+		return errHanging
 	case <-l.gone:
 		select {
 		case err := <-e.done:
@@ -206,18 +260,32 @@ func (l *Log) enqueue(e *entry) error {
 	}
 }
 
-// flush writes the repeats whose window is over, and the hourly checkpoint.
+// flush writes the repeats whose window is over, what had to wait for the disk, and the
+// hourly checkpoint.
 func (l *Log) flush() {
-	l.flushUntil(l.opts.Now())
-	if l.writer.checkpointDue(l.opts.Now()) {
+	now := l.opts.Now()
+	if free, err := l.reserve.free(); err == nil {
+		l.quotas.measure(free, now)
+	}
+	if l.writer.full.Load() {
+		l.recover()
+	}
+	if l.writer.full.Load() {
+		l.writeLate() // the reserve has room for it
+	} else if l.flushUntil(now, false) == nil {
+		l.writeLate()
+	}
+	if l.writer.toSay() || l.writer.checkpointDue(now) {
 		l.enqueue(&entry{done: make(chan error, 1)}) // an error is in health already
 	}
 }
 
-func (l *Log) flushUntil(now time.Time) error {
+// flushUntil writes the tallies whose window is over at now. The last ones before the
+// log closes may use the reserve.
+func (l *Log) flushUntil(now time.Time, last bool) error {
 	due := l.counts.due(now)
 	for i, t := range due {
-		if err := l.submit(t.event(l.opts.uid())); err != nil {
+		if err := l.submit(l.quotas.of(t.key.src), t.event(l.opts.uid()), last); err != nil {
 			for _, t := range due[i:] {
 				l.counts.restore(t)
 			}
@@ -245,7 +313,10 @@ func (l *Log) every(d time.Duration, do func()) {
 // keep them. Records that come later are refused.
 func (l *Log) Close() error {
 	l.once.Do(func() {
-		err := l.flushUntil(l.opts.Now().Add(l.opts.Window))
+		if l.writer.full.Load() {
+			l.recover()
+		}
+		err := errors.Join(l.flushUntil(l.opts.Now().Add(l.opts.Window), true), l.writeLate())
 		close(l.stop)
 		<-l.gone
 		l.loops.Wait()

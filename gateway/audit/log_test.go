@@ -446,6 +446,10 @@ func TestDiskFull(t *testing.T) {
 				t.Fatal("a denial on a full disk is acknowledged")
 			}
 			l.faults.set(func(f *faults) { f.write, f.truncate = nil, nil })
+			if err := l.Record(permit(2)); !errors.Is(err, ErrFull) {
+				t.Fatalf("Record before the reserve is there again: %v", err)
+			}
+			l.flush()
 			l.record(permit(3))
 			if err := l.Healthy(); err != nil {
 				t.Fatal(err)

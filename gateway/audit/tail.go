@@ -19,6 +19,9 @@ const (
 	DamagedTail    NoticeKind = "damaged-tail"    // the last line is not what was written
 	BadHead        NoticeKind = "bad-head"        // the head file cannot be believed
 	DroppedDenials NoticeKind = "dropped-denials" // denials that were neither written nor counted
+	DroppedEnds    NoticeKind = "dropped-ends"    // ends of permitted flows that were not written
+	DiskFull       NoticeKind = "disk-full"       // what is permitted stops
+	SpaceReturned  NoticeKind = "space-returned"  // the disk has room again
 	SyncFailed     NoticeKind = "sync-failed"     // the disk refused to keep events; a loss of power may have cost some
 )
 

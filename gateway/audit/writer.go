@@ -15,6 +15,7 @@ import (
 // checkpoint that is due.
 type entry struct {
 	draft   draft
+	past    bool       // it cannot be refused, so the reserve is for it
 	done    chan error // holds the one answer
 	claimed atomic.Bool
 }
@@ -33,6 +34,10 @@ type writer struct {
 	failed  bool      // one did, and the log does not say so yet
 	since   time.Time // when the running sync began
 	syncing sync.Mutex
+	full    atomic.Bool // the disk has no room but the reserve
+	filled  bool        // it became so, and the log does not say so yet
+	emptied bool        // it no longer is, and the log does not say so yet
+	notes   []notice
 
 	size    int64
 	torn    bool // a failed write left bytes behind size
@@ -54,6 +59,10 @@ func (l *Log) begin() error {
 		return fmt.Errorf("audit: %w", err)
 	}
 	w.at, w.size, w.pending = t.at, t.size, t.notices
+	if err = l.reserve.take(); err != nil {
+		w.f.Close()
+		return err
+	}
 	err = l.commit(Restart, nil)
 	if err == nil {
 		err = l.sync()
@@ -106,17 +115,42 @@ func (l *Log) writeBatch(first *entry) {
 			live = append(live, e)
 		}
 	}
-	err := l.rotate()
-	if err == nil {
-		var kind StatementKind
-		if l.writer.checkpointDue(l.opts.Now()) {
-			kind = Hourly
+	if !l.writer.full.Load() {
+		err := l.rotate()
+		if err == nil {
+			err = l.commit(l.kindDue(), live)
 		}
-		err = l.commit(kind, live)
+		if !l.writer.full.Load() { // nor has this filled it up
+			answer(live, err)
+			return
+		}
 	}
+	// Only what has happened already, and the log's word about itself.
+	var ends, others []*entry
 	for _, e := range live {
+		if e.past {
+			ends = append(ends, e)
+		} else {
+			others = append(others, e)
+		}
+	}
+	answer(ends, l.commit(l.kindDue(), ends))
+	if len(others) > 0 {
+		answer(others, l.health.fail(ErrFull))
+	}
+}
+
+func answer(entries []*entry, err error) {
+	for _, e := range entries {
 		e.done <- err
 	}
+}
+
+func (l *Log) kindDue() StatementKind {
+	if l.writer.checkpointDue(l.opts.Now()) {
+		return Hourly
+	}
+	return ""
 }
 
 // commit writes a checkpoint if kind names one (always at the head of a file), what
@@ -164,6 +198,9 @@ func (l *Log) commit(kind StatementKind, entries []*entry) error {
 		return nil
 	}
 	if err := w.append(buf, at); err != nil {
+		if noSpace(err) {
+			l.fill()
+		}
 		return l.health.fail(fmt.Errorf("audit: %w", err))
 	}
 	w.pending = nil
@@ -175,8 +212,27 @@ func (l *Log) commit(kind StatementKind, entries []*entry) error {
 			return err
 		}
 	}
-	l.health.ok()
+	if l.writer.full.Load() {
+		l.health.fail(ErrFull)
+	} else {
+		l.health.ok()
+	}
 	return nil
+}
+
+// toSay reports whether the log has something to write about itself.
+func (w *writer) toSay() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.filled || w.emptied || w.failed || len(w.notes) > 0
+}
+
+// note has the writer write a notice with the next events.
+func (l *Log) note(n notice) {
+	w := &l.writer
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.notes = append(w.notes, n)
 }
 
 // kept reports whether the last sync failed, and an error if one has been hanging for
@@ -192,6 +248,15 @@ func (w *writer) kept(now time.Time, patience time.Duration) (lost bool, err err
 		w.pending = append(w.pending, notice{SyncFailed,
 			fmt.Sprintf("the disk refused to keep events up to %d; a loss of power then would have cost the latest", w.at.seq)})
 	}
+	if w.filled {
+		w.filled = false
+		w.pending = append(w.pending, notice{DiskFull, fmt.Sprintf("the disk is full after event %d; what is permitted stops", w.at.seq)})
+	}
+	if w.emptied {
+		w.emptied = false
+		w.pending = append(w.pending, notice{SpaceReturned, "the disk has room again; what is permitted goes on"})
+	}
+	w.pending, w.notes = append(w.pending, w.notes...), nil
 	return w.lost, nil
 }
 
@@ -238,6 +303,9 @@ func (l *Log) sync() error {
 	w.failed = w.failed || err != nil && !w.lost
 	w.lost, w.since = err != nil, time.Time{}
 	w.mu.Unlock()
+	if noSpace(err) {
+		l.fill()
+	}
 	if err != nil {
 		return l.health.fail(fmt.Errorf("audit: the disk does not keep events: %w", err))
 	}

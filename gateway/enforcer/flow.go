@@ -231,10 +231,18 @@ func (f *flow) opened(v verdict) bool {
 	r.Activity = audit.Open
 	if err := f.srv.opt.Audit.Record(r); err != nil {
 		f.withdraw()
-		f.refused(v.refuse(policy.ReasonNotReady), "the audit cannot be written")
+		f.refused(v.refuse(unwritten(err)), err.Error())
 		return false
 	}
 	return true
+}
+
+// unwritten is the reason for refusing what could not be written down.
+func unwritten(err error) policy.Reason {
+	if errors.Is(err, audit.ErrQuota) {
+		return policy.ReasonOverload
+	}
+	return policy.ReasonNotReady
 }
 
 func (f *flow) refused(v verdict, message string) {

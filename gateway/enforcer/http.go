@@ -70,7 +70,7 @@ func (g *httpGate) Judge(ctx context.Context, name, method, path string) (policy
 	r := f.record(v)
 	r.Class, r.Activity, r.HTTP = audit.HTTPActivity, audit.Open, &audit.HTTP{Method: method, Path: path}
 	if err := f.srv.opt.Audit.Record(r); err != nil {
-		return v.refuse(policy.ReasonNotReady).Decision, path
+		return v.refuse(unwritten(err)).Decision, path
 	}
 	return v.Decision, path
 }
