@@ -1,0 +1,249 @@
+package load
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/miekg/dns"
+	"golang.org/x/sys/unix"
+)
+
+// timeout bounds one connection. It is far above what any path needs, so what meets it
+// is a failure.
+const timeout = 10 * time.Second
+
+// Work does the jobs that it reads from r and writes their results to w until r ends.
+func Work(r io.Reader, w io.Writer) error {
+	c := &client{}
+	defer c.drop()
+	dec, enc := json.NewDecoder(r), json.NewEncoder(w)
+	for {
+		var job Job
+		if err := dec.Decode(&job); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		res, err := c.do(&job)
+		if err != nil {
+			res.Error = err.Error()
+		}
+		if err := enc.Encode(res); err != nil {
+			return err
+		}
+	}
+}
+
+type client struct {
+	held []*net.TCPConn
+}
+
+func (c *client) do(job *Job) (Result, error) {
+	if job.Kind != Drop && job.Kind != DNS && len(job.Sources) == 0 {
+		return Result{}, errors.New("a job needs sources")
+	}
+	switch job.Kind {
+	case TLS:
+		return connections(job, tlsExchange(job.Name))
+	case Raw:
+		return raw(job)
+	case Bulk:
+		return bulk(job)
+	case Hold:
+		return c.hold(job)
+	case Drop:
+		return c.drop(), nil
+	case First:
+		return first(job)
+	case Resolve:
+		return resolve(job)
+	case DNS:
+		return ask(job)
+	}
+	return Result{}, fmt.Errorf("unknown kind of job %q", job.Kind)
+}
+
+// pair is the n-th way from the job's sources to its targets. Every combination
+// comes up before one comes up again, so that ports do not run out.
+func (j *Job) pair(n int) (netip.Addr, netip.AddrPort) {
+	dst := j.Targets[n/len(j.Sources)%len(j.Targets)]
+	return j.Sources[n%len(j.Sources)], netip.AddrPortFrom(dst, 443)
+}
+
+// dial connects the n-th pair. The port is chosen when the kernel knows both ends,
+// because one reserved at bind(2) could not be shared between targets.
+func (j *Job) dial(n int) (*net.TCPConn, error) {
+	src, dst := j.pair(n)
+	d := net.Dialer{Timeout: timeout, KeepAlive: -1, LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(src, 0)),
+		Control: func(_, _ string, raw syscall.RawConn) (err error) {
+			ctlErr := raw.Control(func(fd uintptr) {
+				err = unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
+			})
+			return errors.Join(ctlErr, err)
+		}}
+	conn, err := d.Dial("tcp4", dst.String())
+	if err != nil {
+		return nil, err
+	}
+	tcp := conn.(*net.TCPConn)
+	return tcp, tcp.SetDeadline(time.Now().Add(timeout))
+}
+
+// tally is what one worker counted.
+type tally struct {
+	took   []time.Duration
+	errors int
+	why    error
+}
+
+func (t *tally) fail(err error) {
+	if t.errors++; t.why == nil {
+		t.why = err
+	}
+}
+
+// connections makes connections one after another on each worker until the time is up,
+// and measures each from dial to answer.
+func connections(job *Job, exchange func(*net.TCPConn) error) (Result, error) {
+	if job.Workers < 1 || len(job.Targets) == 0 {
+		return Result{}, errors.New("connections need workers and targets")
+	}
+	start := time.Now()
+	end := start.Add(job.Duration)
+	tallies := make([]tally, job.Workers)
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for i := range tallies {
+		wg.Go(func() {
+			for t := &tallies[i]; ; {
+				from := time.Now()
+				if from.After(end) {
+					return
+				}
+				if err := one(job, int(next.Add(1)), exchange); err != nil {
+					t.fail(err)
+					continue
+				}
+				t.took = append(t.took, time.Since(from))
+			}
+		})
+	}
+	wg.Wait()
+	return summarize(tallies, time.Since(start)), nil
+}
+
+func one(job *Job, n int, exchange func(*net.TCPConn) error) error {
+	conn, err := job.dial(n)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	return exchange(conn)
+}
+
+func summarize(tallies []tally, elapsed time.Duration) Result {
+	r := Result{Elapsed: elapsed}
+	var took []time.Duration
+	for _, t := range tallies {
+		took = append(took, t.took...)
+		r.Errors += t.errors
+		if t.why != nil && r.Why == "" {
+			r.Why = t.why.Error()
+		}
+	}
+	r.Count = len(took)
+	if r.Count > 0 {
+		slices.Sort(took)
+		r.P50, r.P99, r.Max = took[r.Count/2], took[r.Count*99/100], took[r.Count-1]
+	}
+	return r
+}
+
+// hold opens connections, has each answered once, and keeps them. It stops at the first
+// that fails, which is how far the path goes.
+func (c *client) hold(job *Job) (Result, error) {
+	exchange, err := rawExchange(job.Name)
+	if err != nil {
+		return Result{}, err
+	}
+	start, r := time.Now(), Result{}
+	for len(c.held) < job.Count {
+		conn, err := job.dial(len(c.held))
+		if err == nil {
+			if err = exchange(conn); err != nil {
+				conn.Close()
+			}
+		}
+		if err != nil {
+			r.Errors, r.Why = 1, err.Error()
+			break
+		}
+		c.held = append(c.held, conn)
+	}
+	r.Count, r.Elapsed = len(c.held), time.Since(start)
+	return r, nil
+}
+
+// drop closes what is held and counts what the other side had closed before.
+func (c *client) drop() Result {
+	var r Result
+	for _, conn := range c.held {
+		// A live connection has nothing to read: only the deadline ends the read.
+		conn.SetReadDeadline(time.Now().Add(time.Millisecond))
+		var b [1]byte
+		if _, err := conn.Read(b[:]); !errors.Is(err, unix.EAGAIN) && !isTimeout(err) {
+			r.Errors++
+		}
+		conn.Close()
+	}
+	r.Count, c.held = len(c.held), nil
+	return r
+}
+
+func isTimeout(err error) bool {
+	var ne net.Error
+	return errors.As(err, &ne) && ne.Timeout()
+}
+
+// first tries until a connection succeeds, and tells when that was.
+func first(job *Job) (Result, error) {
+	exchange, err := rawExchange(job.Name)
+	if err != nil {
+		return Result{}, err
+	}
+	start := time.Now()
+	var last error
+	for n := 0; time.Since(start) < job.Duration; n++ {
+		if last = one(job, n, exchange); last == nil {
+			return Result{Count: 1, Errors: n, Elapsed: time.Since(start), At: time.Now()}, nil
+		}
+		time.Sleep(time.Millisecond) // a refusal costs nothing: do not burn the core the gateway starts on
+	}
+	return Result{}, fmt.Errorf("no connection in %s: %w", job.Duration, last)
+}
+
+// resolve asks for a name from every source, as an agent does before it connects.
+func resolve(job *Job) (Result, error) {
+	var r Result
+	for _, src := range job.Sources {
+		c := dns.Client{Timeout: 5 * time.Second, Dialer: &net.Dialer{LocalAddr: net.UDPAddrFromAddrPort(netip.AddrPortFrom(src, 0))}}
+		m, _, err := c.Exchange(new(dns.Msg).SetQuestion(dns.Fqdn(job.Name), dns.TypeA), job.Resolver.String())
+		if err != nil {
+			return r, fmt.Errorf("%s asks for %s: %w", src, job.Name, err)
+		}
+		if m.Rcode != dns.RcodeSuccess || len(m.Answer) == 0 {
+			return r, fmt.Errorf("%s asks for %s: %s with %d answers", src, job.Name, dns.RcodeToString[m.Rcode], len(m.Answer))
+		}
+		r.Count++
+	}
+	return r, nil
+}
