@@ -158,7 +158,7 @@ var enforcerAddr = netip.MustParseAddrPort("127.0.0.1:14433")
 func PacketConfig(cfg *config.Config, dns netip.AddrPort) packet.Config {
 	c := packet.Config{Agents: cfg.Agents, DNS: dns, DNSClients: cfg.DNS.Clients, SNAT: packet.SNAT(cfg.SNAT),
 		Listener: enforcerAddr, EnforcerMark: packet.EnforcerMark,
-		Flows: uint32(cfg.Limits.Flows), FlowsPerSource: uint32(cfg.Limits.FlowsPerSource)}
+		FlowsPerSource: uint32(cfg.Limits.FlowsPerSource)}
 	for _, u := range cfg.DNS.Upstream {
 		c.Upstreams = append(c.Upstreams, u.AddrPort)
 	}
