@@ -33,6 +33,7 @@ const (
 	checkEmptyGroup    = "POL-26" // a group without members
 	checkIdleOverride  = "POL-27" // an override that overrides nothing
 	checkInternetPort  = "POL-28" // a port permitted to the whole internet
+	checkNoNamePort    = "POL-29" // names on ports where flows carry none
 )
 
 // Check finds what is wrong or dangerous in a document that Decode has read, where

@@ -9,6 +9,10 @@ import (
 // rule judges one rule, alone and against the others.
 func (c *checker) rule(r *scope) {
 	c.requests(r)
+	if r.byName() && !portsMeet(r.Ports, []PortRange{{TCP, 0, 65535}}) {
+		c.add(checkNoNamePort, SeverityWarning, r.path+".ports", "name TCP ports, or take the web groups out",
+			"rule %q never matches: it names web groups, and only TCP flows carry names", r.Name)
+	}
 	if r.Action == Permit {
 		c.breadth(r)
 		c.tags(r)

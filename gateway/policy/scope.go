@@ -20,11 +20,11 @@ type scope struct {
 // destination is one group among a rule's destinations. Its addresses may be
 // unknown, because data is missing or comes from feeds.
 type destination struct {
-	group   string
-	ranges  []AddrRange
-	known   bool // ranges are all there is
-	threat  bool
-	tags    bool // has service tags
+	group  string
+	ranges []AddrRange
+	known  bool // ranges are all there is
+	threat bool
+	tags   bool // has service tags
 }
 
 // target is one entry of a rule's web groups: a name pattern, or requests to a host.
