@@ -67,7 +67,7 @@ type builder struct {
 	forward, enforce *chain
 	refuse           map[Cause]*chain
 	reject           *chain
-	spoofed          *chain
+	others, spoofed  *chain
 }
 
 // build generates the program for a ruleset's table.
@@ -305,6 +305,8 @@ func (b *builder) forwarding() {
 	c.add(isIPv6, goto_(b.refuse[CauseIPv6]))
 	c.add(ctMark(ctForward), accept)
 	c.add(in(b.agents, fieldSource), goto_(b.refuse[CauseDefault]))
+	// The far side of a flow that was withdrawn learns that it is over.
+	c.add(in(b.agents, fieldDest), proto(policy.TCP), setMark(CauseSpoof.mark()), goto_(b.others))
 	c.add(goto_(b.refuse[CauseSpoof]))
 }
 

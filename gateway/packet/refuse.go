@@ -77,12 +77,13 @@ func (b *builder) refusal() {
 	refuse.add(goto_(withoutPorts))
 
 	// Sources that are no agents may be anything, so none of them is remembered.
-	others4 := b.chain("refuse_others", nil)
-	others4.add(withinRate(othersRate, othersBurst), logged(), goto_(b.reject))
-	others4.add(count(others, fieldMark), goto_(b.reject))
-	others4.add(goto_(b.reject))
+	b.others = b.chain("refuse_others", nil)
+	b.others.add(withinRate(othersRate, othersBurst), logged(), goto_(b.reject))
+	b.others.add(count(others, fieldMark), goto_(b.reject))
+	b.others.add(goto_(b.reject))
 
-	// A forged source gets no answer: it would go to whom the address belongs.
+	// A source that may be forged gets no answer: it would go to whom the address belongs,
+	// and a refusal quotes the packet. An agent could have us carry data to anybody.
 	b.spoofed = b.chain("refuse_forged", nil)
 	b.spoofed.add(setMark(CauseSpoof.mark()))
 	b.spoofed.add(withinRate(othersRate, othersBurst), logged(), drop)
@@ -92,10 +93,13 @@ func (b *builder) refusal() {
 	for c := CauseDefault; c <= CauseEgress; c++ {
 		to := refuse
 		switch c {
+		case CauseSpoof:
+			b.refuse[c] = b.spoofed
+			continue
 		case CauseFragment:
 			to = withoutPorts // only the first fragment has ports
-		case CauseSpoof, CauseIPv6:
-			to = others4
+		case CauseIPv6:
+			to = b.others
 		}
 		b.refuse[c] = b.chain(fmt.Sprintf("refuse_%s", underscored(c)), nil)
 		b.refuse[c].add(setMark(c.mark()), goto_(to))
