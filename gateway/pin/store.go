@@ -130,6 +130,7 @@ type Store struct {
 	shards  [shardCount]shard
 	sources atomic.Int64
 	total   atomic.Int64
+	changes atomic.Uint64
 }
 
 // New returns an empty Store.
@@ -151,6 +152,10 @@ func New(opt Options) *Store {
 	}
 	return s
 }
+
+// Changes counts the pins that were added or renewed: a snapshot is as good as the
+// last one while the count stands still.
+func (s *Store) Changes() uint64 { return s.changes.Load() }
 
 // Scope says for whom the pins hold.
 func (s *Store) Scope() policy.PinScope { return s.opt.Scope }
@@ -301,6 +306,7 @@ func (s *Store) addLocked(sh *shard, owner netip.Addr, name string, answers []An
 			continue
 		}
 		r.asked, r.ttl, r.bound = now, ttl, unique.Make(a.Bound)
+		s.changes.Add(1)
 	}
 	return nil
 }

@@ -63,9 +63,16 @@ type Server struct {
 	done     sync.WaitGroup
 }
 
-// maintainEvery is how often pins are expired, saved and, in verify scope, asked
-// for: once in the floor of a pin.
-const maintainEvery = pin.DefaultFloor
+const (
+	// maintainEvery is how often pins are expired and, in verify scope, asked for:
+	// once in the floor of a pin.
+	maintainEvery = pin.DefaultFloor
+	// saveEvery is how soon new pins are on disk. A crash loses younger ones, and
+	// their agents have to ask again.
+	saveEvery = 500 * time.Millisecond
+	// saveShare keeps saving many pins to a small part of the time.
+	saveShare = 20
+)
 
 // stopTimeout is more than CoreDNS takes for questions that are under way.
 const stopTimeout = 10 * time.Second
@@ -154,6 +161,7 @@ func Start(c Config) (*Server, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
 	s.done.Go(func() { s.maintain(ctx) })
+	s.done.Go(func() { s.keepSaved(ctx) })
 	return s, nil
 }
 
@@ -229,8 +237,30 @@ func (s *Server) maintain(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
+	}
+}
+
+// keepSaved writes the pins to disk soon after they change.
+func (s *Server) keepSaved(ctx context.Context) {
+	tick := time.NewTicker(saveEvery)
+	defer tick.Stop()
+	var saved uint64
+	var rest time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		changes, begin := s.config.Pins.Changes(), time.Now()
+		if changes == saved || begin.Before(rest) {
+			continue
+		}
 		if err := s.save(); err != nil {
 			s.config.Report(err)
+			rest = begin.Add(maintainEvery)
+			continue
 		}
+		saved, rest = changes, begin.Add(saveShare*time.Since(begin))
 	}
 }
