@@ -14,6 +14,8 @@ const (
 	// EnforcerMark is the SO_MARK that the enforcer's dialled sockets carry unless
 	// Config says otherwise.
 	EnforcerMark = 0x42481
+	// forwardMark takes packets of forwarded flows through the fence.
+	forwardMark = 0x42483
 	// redirectMark sends a packet that TPROXY gave a socket to routeTable.
 	redirectMark = 0x42482
 	// routeTable holds one route: everything is local.

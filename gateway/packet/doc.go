@@ -28,8 +28,13 @@
 //
 // The program is in force before forwarding is turned on, [Table.Close] leaves it
 // there, and [Lockdown] loads it with nothing permitted. When the process is gone,
-// flows that the kernel forwards go on, what needed the enforcer is reset, and
-// DNS is dead.
+// flows that the kernel forwards go on, no new one begins once the lease has lapsed
+// ([Table.Renew]), what needed the enforcer is reset, and DNS is dead.
+//
+// Behind the program stands a fence of routing rules: packets from agents that the
+// program has not marked are routed nowhere, so that somebody who flushes nftables opens
+// nothing. [Table.Watch] and [Table.Intact] notice that, and Load and
+// [Table.Restore] mend it.
 //
 // The output chain holds the gateway itself to the same idea: only sockets that
 // carry the enforcer's mark reach the agents' destinations, and the rest of the

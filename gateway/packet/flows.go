@@ -17,8 +17,8 @@ type FlowEvent uint8
 const (
 	FlowOpened FlowEvent = iota + 1
 	FlowClosed
-	// FlowsLost: events came faster than they were read; how many is not known. Flow.Conn
-	// is zero.
+	// FlowsLost: what began and ended before is not known, because nobody read or because
+	// events came faster than they were read. Flow.Conn is zero. It is the first of all.
 	FlowsLost
 )
 
@@ -50,6 +50,7 @@ func (t *Table) Flows(ctx context.Context, f func(Flow)) error {
 			return fmt.Errorf("conntrack events: %w", explain(err))
 		}
 	}
+	f(Flow{Event: FlowsLost})
 	for {
 		msgs, err := c.Receive()
 		switch {

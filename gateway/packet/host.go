@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 
@@ -39,10 +40,13 @@ var knobs = []knob{
 }
 
 // prepareHost makes the kernel route for agents: the way of TPROXY's packets to
-// their sockets, then the settings. The program must be loaded before.
-func prepareHost() error {
+// their sockets, the fence, then the settings. The program must be loaded before.
+func prepareHost(agents []netip.Prefix) error {
 	if err := routeRedirected(); err != nil {
 		return fmt.Errorf("routing to the enforcer: %w", explain(err))
+	}
+	if err := fence(agents); err != nil {
+		return fmt.Errorf("shutting routes from agents: %w", explain(err))
 	}
 	for _, k := range knobs {
 		if err := k.set("/proc/sys/net"); err != nil && !k.wanted {

@@ -401,6 +401,7 @@ func (l *lab) open(cfg Config) *Table {
 	l.must(err)
 	l.t.Cleanup(func() { table.Close() })
 	l.must(table.Load(labTable()))
+	l.must(table.Renew(time.Hour))
 	return table
 }
 

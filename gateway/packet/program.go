@@ -25,6 +25,9 @@ const gateSize = 1 << 20
 // gateTimeout is what an element of the gate lapses after unless it says otherwise.
 const gateTimeout = 10 * time.Minute
 
+// leaseTimeout is what the lease lapses after unless Renew says otherwise.
+const leaseTimeout = time.Second
+
 // never are the destinations that no rule permits: this network, loopback,
 // link-local with its metadata service, Azure's wire server, multicast, reserved
 // and broadcast addresses (ruleset.md, Deciding). The gateway's own addresses are
@@ -62,7 +65,7 @@ type builder struct {
 	addrs map[string]*set // interval sets of classes, by content
 
 	agents, never, egress, services, discovery *set
-	gate, gateShared, connections              *set
+	gate, gateShared, connections, lease       *set
 
 	forward, enforce *chain
 	refuse           map[Cause]*chain
@@ -116,6 +119,7 @@ func (b *builder) declareSets() {
 	}})
 	b.gate = b.set(set{name: setGate, key: typeFlow, timeout: gateTimeout, size: gateSize, kept: true})
 	b.gateShared = b.set(set{name: setGateShared, key: typeService, timeout: gateTimeout, size: gateSize, kept: true})
+	b.lease = b.set(set{name: setLease, key: []nftables.SetDatatype{nftables.TypeNFProto}, timeout: leaseTimeout, kept: true})
 	b.connections = b.set(set{name: "connections", key: []nftables.SetDatatype{nftables.TypeIPAddr}, dynamic: true, size: 1 << 16, kept: true})
 }
 
@@ -148,8 +152,9 @@ func serviceKey(a netip.Addr, p policy.Proto, port uint16) []byte {
 // admission marks connections that may go on.
 func (b *builder) admission() {
 	b.forward = b.chain("forward_it", nil)
+	b.forward.add(notIn(b.lease, fieldFamily), goto_(b.refuse[CauseNotReady]))
 	b.forward.add(overConnections(b.connections, b.cfg.FlowsPerSource), goto_(b.refuse[CauseOverload]))
-	b.forward.add(setCtMark(ctForward), accept)
+	b.forward.add(setCtMark(ctForward), setMark(forwardMark), accept)
 
 	b.enforce = b.chain("enforce_it", nil)
 	b.enforce.add(overConnections(b.connections, b.cfg.FlowsPerSource), goto_(b.refuse[CauseOverload]))
@@ -173,7 +178,7 @@ func (b *builder) prerouting(table *policy.KernelTable) {
 	six.add(accept)
 
 	again := b.chain("admitted", nil)
-	again.add(ctMark(ctForward), accept)
+	again.add(ctMark(ctForward), setMark(forwardMark), accept)
 	again.add(ctMark(ctEnforce), proto(policy.TCP), tproxy(b.cfg.Listener), setMark(redirectMark), accept)
 	again.add(ctMark(ctEnforce), proto(policy.TCP), goto_(b.refuse[CauseNotReady]))
 

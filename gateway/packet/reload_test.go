@@ -153,6 +153,9 @@ func victim(t *testing.T) {
 	if err := table.Load(labTable()); err != nil {
 		t.Fatal(err)
 	}
+	if err := table.Renew(time.Hour); err != nil {
+		t.Fatal(err)
+	}
 	admit(t, table, pin.GateKey{Src: netip.MustParseAddr(addrAgent), Dst: netip.MustParseAddr(addrPinned), Proto: policy.TCP, Port: 443})
 	os.Stdout.Write([]byte("!"))
 	for {

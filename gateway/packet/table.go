@@ -20,6 +20,7 @@ type Table struct {
 	mu      sync.Mutex // one transaction of the whole program at a time
 	cfg     Config
 	current *policy.KernelTable
+	stamp   stamp // of what Load left in the kernel
 }
 
 var _ pin.Gate = (*Table)(nil)
@@ -50,7 +51,7 @@ func Open(cfg Config) (*Table, error) {
 			return nil, err
 		}
 	}
-	if err := prepareHost(); err != nil {
+	if err := prepareHost(cfg.Agents); err != nil {
 		return nil, err
 	}
 	t.gate.start()
@@ -103,7 +104,9 @@ func (t *Table) Load(table *policy.KernelTable) error {
 		return err
 	}
 	t.current = table
-	return nil
+	s, err := takeStamp()
+	t.stamp = s
+	return err
 }
 
 // SetEgress replaces Config.Egress, for names whose addresses change.
