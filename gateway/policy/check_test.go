@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -67,5 +69,36 @@ func TestDefaultRuleset(t *testing.T) {
 				t.Error(d)
 			}
 		})
+	}
+}
+
+// TestChecksAreDescribed wants every id in the reference documentation, and a golden
+// file that shows it.
+func TestChecksAreDescribed(t *testing.T) {
+	source, err := os.ReadFile("check.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	reference, err := os.ReadFile("../../docs/reference/checks.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var shown strings.Builder
+	files, _ := filepath.Glob("testdata/check/*.txt")
+	for _, f := range files {
+		text, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, expected, _ := strings.Cut(string(text), goldenLine)
+		shown.WriteString(expected)
+	}
+	for _, id := range regexp.MustCompile(`POL-\d\d`).FindAllString(string(source), -1) {
+		if !strings.Contains(string(reference), "| "+id+" |") {
+			t.Errorf("%s is not in docs/reference/checks.md", id)
+		}
+		if !strings.Contains(shown.String(), id) {
+			t.Errorf("no golden file shows %s", id)
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -288,4 +289,24 @@ func (a Access) String() string {
 		s += fmt.Sprintf(", would be %s by %s", a.Would.Verdict, a.Would.Rule)
 	}
 	return s
+}
+
+// wire gives the fields of a part of the document as they are written, or only those
+// named.
+func wire(part any, only ...string) map[string]string {
+	text, err := json.Marshal(part)
+	if err != nil {
+		return nil
+	}
+	var fields map[string]json.RawMessage
+	if json.Unmarshal(text, &fields) != nil {
+		return nil
+	}
+	out := map[string]string{}
+	for k, v := range fields {
+		if len(only) == 0 || slices.Contains(only, k) {
+			out[k] = strings.Trim(string(v), `"`)
+		}
+	}
+	return out
 }
