@@ -1,0 +1,198 @@
+package relay
+
+import (
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// batch is how many events one wait returns.
+	batch = 128
+	// wakeSlot marks the event of a loop's own wake-up call.
+	wakeSlot = -1
+	// interest is what each socket is watched for. Room to write is added to it by the
+	// first write that finds none: most sockets never fill.
+	interest = unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLET
+)
+
+// loop is one epoll and the pairs that it drives.
+type loop struct {
+	epoll, wake int
+
+	mu      sync.Mutex
+	slots   []slot
+	free    []int32 // slots without a pair
+	resets  []*Pair // asked for by other goroutines
+	closing bool
+
+	// What follows is the loop's own goroutine's.
+	events [batch]unix.EpollEvent
+	ready  []*Pair // to take a turn
+	buf    []byte
+	pipes  pipes
+}
+
+// slot ties an epoll event to a pair. The generation tells a late event of the slot's
+// former pair from one of the present.
+type slot struct {
+	pair *Pair
+	gen  int32
+}
+
+func newLoop() (*loop, error) {
+	ep, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, err
+	}
+	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err == nil {
+		err = unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, wake, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: wakeSlot})
+		if err != nil {
+			_ = unix.Close(wake)
+		}
+	}
+	if err != nil {
+		_ = unix.Close(ep)
+		return nil, err
+	}
+	return &loop{epoll: ep, wake: wake, buf: make([]byte, chunk)}, nil
+}
+
+// add makes p the loop's. The lock keeps the loop from p until both ends are watched.
+func (l *loop) add(p *Pair) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closing {
+		return ErrClosed
+	}
+	if n := len(l.free); n > 0 {
+		p.slot, l.free = l.free[n-1], l.free[:n-1]
+	} else {
+		p.slot = int32(len(l.slots))
+		l.slots = append(l.slots, slot{})
+	}
+	s := &l.slots[p.slot]
+	p.gen = s.gen
+	for side := range p.ends {
+		if err := p.watch(unix.EPOLL_CTL_ADD, side, interest); err != nil {
+			s.gen++ // the first end may have had an event
+			l.free = append(l.free, p.slot)
+			return err
+		}
+	}
+	s.pair = p
+	return nil
+}
+
+func (l *loop) remove(p *Pair) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.slots[p.slot].pair = nil
+	l.slots[p.slot].gen++
+	l.free = append(l.free, p.slot)
+}
+
+// reset asks for the end of p.
+func (l *loop) reset(p *Pair) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closing {
+		return // all are reset
+	}
+	l.resets = append(l.resets, p)
+	if len(l.resets) == 1 {
+		l.wakeLocked()
+	}
+}
+
+func (l *loop) stop() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.closing {
+		l.closing = true
+		l.wakeLocked()
+	}
+}
+
+// wakeLocked is called under the lock, for after it the loop may close the descriptor.
+func (l *loop) wakeLocked() {
+	_, _ = unix.Write(l.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0}) // fails only if a call is pending
+}
+
+func (l *loop) run() {
+	for {
+		timeout := -1
+		if len(l.ready) > 0 { // left over from turns that ran out of budget
+			timeout = 0
+		}
+		n, err := unix.EpollWait(l.epoll, l.events[:], timeout)
+		if err != nil && err != unix.EINTR {
+			// Cannot be, short of a foreign close of our descriptor: nothing
+			// that this loop holds can go on.
+			l.stop()
+		}
+		resets, closing := l.collect(max(n, 0))
+		for _, p := range resets {
+			p.end(true)
+		}
+		if closing {
+			l.shut()
+			return
+		}
+		turns := l.ready
+		l.ready = nil
+		for _, p := range turns {
+			p.queued = false
+			p.turn()
+		}
+		if l.ready == nil {
+			l.ready = turns[:0]
+		}
+	}
+}
+
+// collect notes what the first n events say and lists the pairs that they concern.
+func (l *loop) collect(n int) (resets []*Pair, closing bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := range l.events[:n] {
+		ev := &l.events[i]
+		if ev.Fd == wakeSlot {
+			var b [8]byte
+			_, _ = unix.Read(l.wake, b[:])
+			continue
+		}
+		if s := &l.slots[ev.Fd>>1]; s.pair != nil && s.gen == ev.Pad {
+			s.pair.note(int(ev.Fd&1), ev.Events)
+			l.queue(s.pair)
+		}
+	}
+	resets, l.resets = l.resets, nil
+	return resets, l.closing
+}
+
+// queue gives p a turn.
+func (l *loop) queue(p *Pair) {
+	if !p.queued {
+		p.queued = true
+		l.ready = append(l.ready, p)
+	}
+}
+
+// shut ends everything that the loop holds.
+func (l *loop) shut() {
+	l.mu.Lock()
+	slots := l.slots
+	l.mu.Unlock()
+	for _, s := range slots {
+		if s.pair != nil {
+			s.pair.end(true)
+		}
+	}
+	l.pipes.close()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_ = unix.Close(l.wake)
+	_ = unix.Close(l.epoll)
+}
