@@ -43,21 +43,21 @@ func (d Diagnostic) String() string {
 }
 
 // FormatDiagnostics writes each diagnostic for a person: a line that begins with the
-// place as compilers write it, and an indented line with the fix.
+// file as compilers write it, and an indented line with the fix. What does not decode
+// is small enough to have its fix on the same line.
 func FormatDiagnostics(w io.Writer, file string, diagnostics []Diagnostic) error {
 	for _, d := range diagnostics {
 		at := file
 		if d.Line > 0 {
 			at = fmt.Sprintf("%s:%d", file, d.Line)
+			d.Line = 0
 		}
-		if d.Path != "" {
-			at += ": " + d.Path
+		fix := ""
+		if d.ID != checkDecode && d.Fix != "" {
+			fix = "    fix: " + d.Fix + "\n"
+			d.Fix = ""
 		}
-		text := fmt.Sprintf("%s: %s %s: %s\n", at, d.Severity, d.ID, d.Message)
-		if d.Fix != "" {
-			text += "    fix: " + d.Fix + "\n"
-		}
-		if _, err := io.WriteString(w, text); err != nil {
+		if _, err := fmt.Fprintf(w, "%s: %s %s: %s\n%s", at, d.Severity, d.ID, d, fix); err != nil {
 			return err
 		}
 	}
