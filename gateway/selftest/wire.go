@@ -1,10 +1,10 @@
 // Package selftest sends packets into the gateway as an agent would, so that a gateway
 // can prove that it refuses and that it lets through before it calls itself ready.
 //
-// The packets come in on a TUN device and from an address that Azure reserves in every
-// subnet (Azure Virtual Network FAQ: the first four and the last), so they meet the real
-// kernel program, resolver and enforcer, and cannot be mistaken for an agent's. The
-// device exists only while a [Wire] is open.
+// The packets come in on a cable of their own (a veth pair) and from an address that
+// Azure reserves in every subnet (Azure Virtual Network FAQ: the first four and the
+// last), so they meet the real kernel program, resolver and enforcer, and cannot be
+// mistaken for an agent's. The cable exists only while a [Wire] is open.
 package selftest
 
 import (
@@ -22,8 +22,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// device is the TUN device's name.
-const device = "bulkhead-test"
+// The two ends of the cable: the gateway receives on one what is sent on the other.
+const (
+	gatewayEnd = "bulkhead-test0"
+	agentEnd   = "bulkhead-test1"
+)
+
+// nobody is the made-up agent's MAC address. It is not the agent end's, so the kernel
+// takes nothing that is sent to it for its own.
+var nobody = net.HardwareAddr{0x02, 0, 0, 0, 0, 0x01}
 
 // patience is how long an answer may take. Refusals and handshakes are local.
 const patience = 2 * time.Second
@@ -31,7 +38,8 @@ const patience = 2 * time.Second
 // Wire is a cable into the gateway with one made-up agent at its end.
 type Wire struct {
 	src  netip.Addr
-	tun  *os.File
+	sock *os.File // AF_PACKET on the agent's end
+	to   unix.SockaddrLinklayer
 	port uint16
 }
 
@@ -46,39 +54,75 @@ func Source(agents []netip.Prefix) (netip.Addr, error) {
 	return netip.Addr{}, errors.New("self-test: no agents' subnet has an address that Azure reserves (it needs a /29 or larger)")
 }
 
-// Open makes the device and routes src to it. It needs CAP_NET_ADMIN and /dev/net/tun.
+// Open lays the cable and routes src to it. It needs CAP_NET_ADMIN and CAP_NET_RAW.
 func Open(src netip.Addr) (*Wire, error) {
-	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("self-test: /dev/net/tun: %w", err)
-	}
-	req, err := unix.NewIfreq(device)
-	if err == nil {
-		req.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI)
-		err = unix.IoctlIfreq(fd, unix.TUNSETIFF, req)
-	}
-	if err != nil {
-		unix.Close(fd)
-		return nil, fmt.Errorf("self-test: TUN device (needs CAP_NET_ADMIN): %w", err)
-	}
-	w := &Wire{src: src, tun: os.NewFile(uintptr(fd), device), port: 40000}
-	link, err := netlink.LinkByName(device)
-	if err == nil {
-		err = netlink.LinkSetUp(link)
-	}
-	if err == nil {
-		err = netlink.RouteReplace(&netlink.Route{LinkIndex: link.Attrs().Index, Scope: netlink.SCOPE_LINK,
-			Dst: &net.IPNet{IP: src.AsSlice(), Mask: net.CIDRMask(32, 32)}})
-	}
-	if err != nil {
+	removeCable() // of a run that crashed
+	w := &Wire{src: src, port: 40000}
+	if err := w.lay(); err != nil {
 		w.Close()
-		return nil, fmt.Errorf("self-test: route: %w", err)
+		return nil, fmt.Errorf("self-test: %w", err)
 	}
 	return w, nil
 }
 
-// Close removes the device and its route.
-func (w *Wire) Close() error { return w.tun.Close() }
+func (w *Wire) lay() error {
+	cable := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: gatewayEnd}, PeerName: agentEnd}
+	if err := netlink.LinkAdd(cable); err != nil {
+		return fmt.Errorf("veth pair (needs CAP_NET_ADMIN): %w", err)
+	}
+	near, err := netlink.LinkByName(gatewayEnd)
+	if err != nil {
+		return err
+	}
+	far, err := netlink.LinkByName(agentEnd)
+	if err != nil {
+		return err
+	}
+	host := &net.IPNet{IP: w.src.AsSlice(), Mask: net.CIDRMask(32, 32)}
+	for _, step := range []func() error{
+		func() error { return netlink.LinkSetUp(near) },
+		func() error { return netlink.LinkSetUp(far) },
+		func() error {
+			return netlink.NeighSet(&netlink.Neigh{LinkIndex: near.Attrs().Index, State: netlink.NUD_PERMANENT,
+				IP: w.src.AsSlice(), HardwareAddr: nobody})
+		},
+		func() error {
+			return netlink.RouteReplace(&netlink.Route{LinkIndex: near.Attrs().Index, Scope: netlink.SCOPE_LINK, Dst: host})
+		},
+	} {
+		if err := step(); err != nil {
+			return fmt.Errorf("cable: %w", err)
+		}
+	}
+	w.to = unix.SockaddrLinklayer{Protocol: networkOrder(unix.ETH_P_IP), Ifindex: far.Attrs().Index, Halen: 6}
+	copy(w.to.Addr[:], near.Attrs().HardwareAddr)
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("packet socket (needs CAP_NET_RAW): %w", err)
+	}
+	w.sock = os.NewFile(uintptr(fd), agentEnd)
+	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: networkOrder(unix.ETH_P_IP), Ifindex: far.Attrs().Index}); err != nil {
+		return fmt.Errorf("packet socket: %w", err)
+	}
+	return nil
+}
+
+func networkOrder(v uint16) uint16 { return v<<8 | v>>8 }
+
+func removeCable() {
+	if link, err := netlink.LinkByName(gatewayEnd); err == nil {
+		_ = netlink.LinkDel(link) // its peer and route go with it
+	}
+}
+
+// Close removes the cable and its route.
+func (w *Wire) Close() error {
+	removeCable()
+	if w.sock == nil {
+		return nil
+	}
+	return w.sock.Close()
+}
 
 // Answer is what became of a first packet.
 type Answer string
@@ -143,8 +187,15 @@ func (w *Wire) Ask(ctx context.Context, server netip.AddrPort, name string) (rco
 }
 
 func (w *Wire) send(p []byte) error {
-	_, err := w.tun.Write(p)
-	return err
+	raw, err := w.sock.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	if err := raw.Control(func(fd uintptr) { failed = unix.Sendto(int(fd), p, 0, &w.to) }); err != nil {
+		return err
+	}
+	return failed
 }
 
 // await reads packets until one is an answer.
@@ -153,12 +204,12 @@ func (w *Wire) await(ctx context.Context, recognise func([]byte) Answer) (Answer
 	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
 		deadline = d
 	}
-	if err := w.tun.SetReadDeadline(deadline); err != nil {
+	if err := w.sock.SetReadDeadline(deadline); err != nil {
 		return "", err
 	}
 	buf := make([]byte, 2048)
 	for {
-		n, err := w.tun.Read(buf)
+		n, err := w.sock.Read(buf)
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			return Silent, nil
