@@ -169,3 +169,12 @@ func (s *scene) dump(t *testing.T, since time.Time) {
 		}
 	}
 }
+
+// denialOf finds the refusal of packets from a source to a destination.
+func denialOf(src string, dst netip.AddrPort) func(*audit.Event) bool {
+	const denied = 2
+	return func(e *audit.Event) bool {
+		return e.ClassUID == audit.NetworkActivity && e.ActionID == denied && e.SrcEndpoint != nil && e.SrcEndpoint.IP == src &&
+			e.DstEndpoint != nil && e.DstEndpoint.IP == dst.Addr().String() && e.DstEndpoint.Port == dst.Port() && e.FirewallRule != nil
+	}
+}
