@@ -318,7 +318,7 @@ func (l *lab) capture(ns netns.NsHandle, name string) *capture {
 				if ll, ok := from.(*unix.SockaddrLinklayer); ok && ll.Pkttype == unix.PACKET_OUTGOING {
 					continue
 				}
-				if t, ok := parseHeader(b[:n]); ok && t.proto != 58 { // neighbour discovery
+				if t, ok := parseHeader(b[:n]); ok && !discovery(b[:n], t) { // neighbour discovery
 					c.mu.Lock()
 					c.packets = append(c.packets, t)
 					c.mu.Unlock()
@@ -433,4 +433,9 @@ func (l *lab) enforcer() net.Listener {
 		}
 	}()
 	return ln
+}
+
+// discovery reports whether a packet is ICMPv6 between neighbours.
+func discovery(b []byte, t tuple) bool {
+	return t.proto == 58 && (len(b) < 41 || b[40] >= 128)
 }

@@ -190,6 +190,10 @@ func (b *builder) prerouting(table *policy.KernelTable) {
 	// The enforcer may dial with the agent's address; the replies are for its socket.
 	c.add(ctMark(ctDial), proto(policy.TCP), isIPv4, transparentSocket, setMark(redirectMark), accept)
 	c.add(ctMark(ctDial), accept)
+	// Others: replies, or for us, or for an agent, which the forward chain refuses. What else
+	// they would have forwarded ends here, before the kernel answers it with an error.
+	c.add(notIn(b.agents, fieldSource), ctMark(ctForward), accept)
+	c.add(notIn(b.agents, fieldSource), notIn(b.agents, fieldDest), isUnicast, goto_(b.spoofed))
 	c.add(notIn(b.agents, fieldSource), accept)
 	c.add(notReturnable, goto_(b.spoofed))
 	c.add(invalid, drop)
@@ -301,7 +305,11 @@ func (b *builder) input() {
 	}
 	c.add(in(b.agents, fieldSource), goto_(b.refuse[CauseInvariant]))
 	c.add(proto(policy.TCP), ports(b.cfg.Listener.Port(), b.cfg.Listener.Port()), goto_(b.refuse[CauseSpoof]))
-	c.add(accept)
+	// Of others, TCP alone: whoever answers a forged datagram or a ping sends its
+	// content on.
+	c.add(proto(policy.TCP), accept)
+	c.add(proto(policy.UDP), fromDHCPServer, ports(68, 68), accept)
+	c.add(goto_(b.spoofed))
 }
 
 // forwarding lets through what prerouting marked, and the way back.
@@ -327,7 +335,7 @@ func (b *builder) output() {
 	c.add(known, accept)
 	c.add(dialled, isIPv4, proto(policy.TCP), setCtMark(ctDial), accept)
 	// Our refusals of packets that the kernel tracks no connection for.
-	c.add(proto(policy.ICMP), isUnreachable, accept)
+	c.add(in(b.agents, fieldDest), proto(policy.ICMP), isUnreachable, accept)
 	c.add(isICMPv6, icmpv6Unreachable, accept)
 	c.add(in(b.services, fieldDest, fieldProto, fieldPort), accept)
 	c.add(in(b.egress, fieldDest), accept)

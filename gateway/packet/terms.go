@@ -94,6 +94,7 @@ var (
 	}}
 	isUnreachable = cmpTerm("icmp type destination-unreachable",
 		&expr.Payload{DestRegister: reg1, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 1}, expr.CmpOpEq, []byte{3})
+	fromDHCPServer = cmpTerm("udp sport 67", &expr.Payload{DestRegister: reg1, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 2}, expr.CmpOpEq, be16(67))
 	fromDHCPClient = cmpTerm("udp sport 68", &expr.Payload{DestRegister: reg1, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 2}, expr.CmpOpEq, be16(68))
 
 	established = ctState("established", expr.CtStateBitESTABLISHED)
