@@ -26,6 +26,9 @@ var (
 	reloadsTotal = promauto.NewCounterVec(prometheus.CounterOpts{
 		Namespace: "bulkhead", Name: "ruleset_reloads_total", Help: "Reloads of the ruleset, by result.",
 	}, []string{"result"})
+	programRestored = promauto.NewCounter(prometheus.CounterOpts{
+		Namespace: "bulkhead", Name: "kernel_program_restored_total", Help: "Times that somebody else changed the kernel program and it was put back.",
+	})
 	rulesetBad = promauto.NewGauge(prometheus.GaugeOpts{
 		Namespace: "bulkhead", Name: "ruleset_refused", Help: "1 while the ruleset on disk is refused and an older one is in force.",
 	})
@@ -73,7 +76,7 @@ type Ruleset struct {
 }
 
 func (s *Server) readiness() Readiness {
-	r := Readiness{Ready: s.ready.Load(), Version: s.version, AuditKey: s.audit.Fingerprint()}
+	r := Readiness{Ready: s.ready.Load() && !s.draining.Load(), Version: s.version, AuditKey: s.audit.Fingerprint()}
 	if !r.Ready {
 		r.Why = "starting or draining"
 		if f := s.failure.Load(); f != nil {

@@ -76,26 +76,3 @@ func (s *Server) packetFlow(src, dst netip.Addr, proto policy.Proto, port uint16
 	}
 	return f
 }
-
-// forwarded writes down the beginning and the end of flows that the kernel forwards.
-func (s *Server) forwarded(f packet.Flow) {
-	if f.Event == packet.FlowsLost {
-		s.log.Error("flows of the kernel were opened or closed faster than they could be written down")
-		return
-	}
-	rules := s.rules.Load()
-	d := rules.Decide(&policy.Flow{Stage: policy.StagePacket, Src: f.Src.Addr(), Dst: f.Dst.Addr(), Proto: f.Proto, Port: f.Dst.Port()})
-	rec := audit.Record{Class: audit.NetworkActivity, Activity: audit.Open, Time: time.Now(), Src: f.Src, Dst: f.Dst, Proto: f.Proto,
-		Decision: d, Digest: rules.Digest()}
-	if f.Event == packet.FlowClosed {
-		rec.Activity, rec.BytesOut, rec.BytesIn, rec.Duration = audit.Close, int64(f.BytesOut), int64(f.BytesIn), f.Duration
-	}
-	s.recorder().Record(rec)
-}
-
-// withdrawn writes down a forwarded flow that a new ruleset ends.
-func (s *Server) withdrawn(c packet.Conn, d policy.Decision, rules *policy.Ruleset) {
-	d.Verdict = policy.Deny
-	s.recorder().Record(audit.Record{Class: audit.NetworkActivity, Activity: audit.Close, Time: time.Now(), Src: c.Src, Dst: c.Dst,
-		Proto: c.Proto, Decision: d, Digest: rules.Digest(), Message: "withdrawn by a new ruleset"})
-}

@@ -15,6 +15,8 @@ import (
 )
 
 const (
+	// selfTestEvery is how often a gateway that passed is tested again.
+	selfTestEvery = 15 * time.Second
 	// selfTestAgain is how long a gateway that failed its self-test waits before the
 	// next one.
 	selfTestAgain = 5 * time.Second
@@ -31,27 +33,49 @@ var (
 	anycastPCP = netip.MustParseAddr("192.0.0.9")
 )
 
-// untilProven runs the self-test until it passes, and then calls the gateway ready.
-func (s *Server) untilProven(ctx context.Context) {
+// prove tests the gateway for as long as it runs. It is ready while the last test
+// passed; where one fails, the routes and settings that somebody may have changed are
+// put back before the next.
+func (s *Server) prove(ctx context.Context) {
 	for {
 		err := s.selfTest(ctx)
 		if ctx.Err() != nil {
 			return
 		}
+		wait := selfTestEvery
 		if err == nil {
 			s.failure.Store(nil)
-			s.ready.Store(true)
-			rules := s.rules.Load()
-			s.log.Info("ready", "agents", s.cfg.Agents, "dns", s.dns, "ruleset", rules.Digest(), "rules", len(rules.Document().Rules))
-			return
+			if !s.ready.Swap(true) {
+				rules := s.rules.Load()
+				s.log.Info("ready", "agents", s.cfg.Agents, "dns", s.dns, "ruleset", rules.Digest(), "rules", len(rules.Document().Rules))
+			}
+		} else {
+			s.unready(errors.Join(err, s.table.Restore()))
+			wait = selfTestAgain
 		}
-		text := err.Error()
-		s.failure.Store(&text)
-		s.log.Error("not ready", "error", err)
+		s.tell()
 		select {
 		case <-ctx.Done():
-		case <-time.After(selfTestAgain):
+			return
+		case <-time.After(wait):
 		}
+	}
+}
+
+// unready says why the gateway is not.
+func (s *Server) unready(err error) {
+	text := err.Error()
+	s.failure.Store(&text)
+	s.ready.Store(false)
+	s.log.Error("not ready", "error", err)
+	s.tell()
+}
+
+// tell has the service manager told at once.
+func (s *Server) tell() {
+	select {
+	case s.news <- struct{}{}:
+	default:
 	}
 }
 

@@ -59,13 +59,17 @@ type Server struct {
 	resolver *resolver.Server
 	enforcer *enforcer.Server
 	reloads  sync.Mutex
-	events   counters
+	draining atomic.Bool
+	ledger   ledger
+	// unwritten and news wake the lease and the service manager's informer.
+	unwritten, news chan struct{}
+	events          counters
 }
 
 // Run runs a gateway until ctx ends, then lets flows end and returns. An error says
 // what could not start, in one line.
 func Run(ctx context.Context, cfg *config.Config, log hclog.Logger, version string) error {
-	s := &Server{cfg: cfg, log: log, version: version}
+	s := &Server{cfg: cfg, log: log, version: version, unwritten: make(chan struct{}, 1), news: make(chan struct{}, 1)}
 	rules, err := s.prepare()
 	if err != nil {
 		return err
@@ -81,14 +85,16 @@ func Run(ctx context.Context, cfg *config.Config, log hclog.Logger, version stri
 	if err := s.start(background, rules, faults); err != nil {
 		return err
 	}
-	go s.untilProven(background)
+	go s.prove(background)
+	go s.notify(background)
 	go s.watch(background)
 	select {
 	case <-ctx.Done():
 		err = nil
 	case err = <-faults:
 	}
-	s.ready.Store(false)
+	s.draining.Store(true)
+	s.stopping()
 	log.Info("draining", "longest", drainTime)
 	s.stop()
 	return err
@@ -146,6 +152,8 @@ func (s *Server) start(ctx context.Context, rules *policy.Ruleset, faults chan<-
 	if err := s.apply(ctx, rules); err != nil {
 		return err
 	}
+	go s.lease(ctx)
+	go s.guard(ctx)
 	go s.keepAlive(ctx)
 	go s.resolveEgress(ctx)
 	return nil
@@ -204,12 +212,16 @@ func (s *Server) enforcerOptions() enforcer.Options {
 func (s *Server) stop() {
 	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
 	defer cancel()
+	if err := s.renew(); err != nil { // draining: no new forwarded flow that nobody would write down
+		s.log.Warn("draining", "error", err)
+	}
 	if err := s.enforcer.Shutdown(ctx); err != nil && !errors.Is(err, context.DeadlineExceeded) {
 		s.log.Warn("draining", "error", err)
 	}
 	if err := s.resolver.Stop(); err != nil {
 		s.log.Warn("resolver", "error", err)
 	}
+	s.reconcile(ctx) // what the kernel began last may not have been read
 	s.table.Close()
 }
 
