@@ -3,6 +3,7 @@ package enforcer
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"sync"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/bulkhead-dev/bulkhead/gateway/audit"
 	"github.com/bulkhead-dev/bulkhead/gateway/enforcer/hello"
+	"github.com/bulkhead-dev/bulkhead/gateway/enforcer/relay"
 	"github.com/bulkhead-dev/bulkhead/gateway/policy"
 )
 
@@ -25,6 +27,7 @@ type flow struct {
 	mu      sync.Mutex
 	live    *verdict     // what permitted it; nil while undecided
 	server  *net.TCPConn // the destination's side, nil until dialled
+	pair    *relay.Pair  // has both sides once they are relayed, and then they are nil here
 	gone    bool         // reset
 	revoked *verdict     // what ended it before its time
 }
@@ -123,7 +126,8 @@ func (f *flow) withdraw() {
 	f.mu.Unlock()
 }
 
-// join writes the permit down, dials the destination and relays until the end.
+// join writes the permit down, dials the destination and has the two relayed. From
+// then on the flow has no goroutine.
 func (f *flow) join(ctx context.Context, v verdict, p *peeked) {
 	if !f.opened(v) {
 		if v.facts.Wire == policy.WireTLS {
@@ -158,8 +162,29 @@ func (f *flow) join(ctx context.Context, v verdict, p *peeked) {
 		f.closed(v, int64(first), 0, "the destination hung up: "+err.Error())
 		return
 	}
-	out, in := relay(f.client, server)
-	f.closed(v, out+int64(first), in, message)
+	if err := f.relay(func(n relay.Totals) {
+		defer f.srv.leave(f)
+		defer f.survive()
+		f.closed(v, n.Out+int64(first), n.In, message)
+	}); err != nil {
+		f.closed(v, int64(first), 0, err.Error())
+	}
+}
+
+// relay gives both sides away. An error means that they have been reset.
+func (f *flow) relay(done func(relay.Totals)) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.gone {
+		return net.ErrClosed
+	}
+	pair, err := f.srv.engine.Join(f.client, f.server, done)
+	if err != nil {
+		return fmt.Errorf("the gateway could not relay: %w", err)
+	}
+	f.pair, f.client, f.server = pair, nil, nil
+	f.cancel() // nothing is waited for any more
+	return nil
 }
 
 // attach makes server the flow's other side, unless the flow was reset meanwhile.
@@ -183,6 +208,10 @@ func (f *flow) reset() {
 
 func (f *flow) resetLocked() {
 	f.gone = true
+	if f.pair != nil {
+		f.pair.Reset()
+		return
+	}
 	reset(f.client)
 	if f.server != nil {
 		reset(f.server)

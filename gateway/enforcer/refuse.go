@@ -33,3 +33,9 @@ func alert(c *net.TCPConn) {
 	}
 	c.Close()
 }
+
+// reset ends a connection with a RST: the peer must see a failure, not an end.
+func reset(c *net.TCPConn) {
+	_ = c.SetLinger(0)
+	c.Close()
+}

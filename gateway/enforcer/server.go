@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/bulkhead-dev/bulkhead/gateway/audit"
+	"github.com/bulkhead-dev/bulkhead/gateway/enforcer/relay"
 	"github.com/bulkhead-dev/bulkhead/gateway/pin"
 	"github.com/bulkhead-dev/bulkhead/gateway/policy"
 )
@@ -70,11 +71,12 @@ type Options struct {
 
 // Server enforces the ruleset on the connections of its listeners.
 type Server struct {
-	opt   Options
-	base  context.Context // of every flow
-	stop  context.CancelFunc
-	peeks atomic.Int64  // bytes bound in large peeks
-	gen   atomic.Uint64 // of the ruleset; Rejudge moves it on
+	opt    Options
+	base   context.Context // of every flow
+	stop   context.CancelFunc
+	engine *relay.Engine
+	peeks  atomic.Int64  // bytes bound in large peeks
+	gen    atomic.Uint64 // of the ruleset; Rejudge moves it on
 
 	mu        sync.Mutex
 	closing   bool
@@ -103,7 +105,7 @@ func New(opt Options) *Server {
 	}
 	base, stop := context.WithCancel(context.Background())
 	return &Server{
-		opt: opt, base: base, stop: stop,
+		opt: opt, base: base, stop: stop, engine: relay.New(),
 		listeners: map[Listener]struct{}{}, flows: map[*flow]struct{}{}, perSource: map[netip.Addr]int{},
 	}
 }
@@ -180,18 +182,24 @@ func (s *Server) accept(c Conn) {
 		return
 	}
 	go func() {
-		defer s.leave(f)
 		defer func() {
-			// A fault in the handling of one flow must not end all others; and
-			// the flow that met it is not let through.
-			if p := recover(); p != nil {
-				f.reset()
-				s.opt.Logf("flow %s to %s: panic: %v\n%s", f.src, f.dst, p, debug.Stack())
-				f.refused(verdict{facts: f.facts, digest: s.opt.Ruleset().Digest()}.refuse(policy.ReasonNotReady), "fault in the gateway")
+			if f.pair == nil { // else it ends when the relay does
+				s.leave(f)
 			}
 		}()
+		defer f.survive()
 		f.run(ctx)
 	}()
+}
+
+// survive is deferred. A fault in the handling of one flow must not end all others; and the
+// flow that met it is not let through.
+func (f *flow) survive() {
+	if p := recover(); p != nil {
+		f.reset()
+		f.srv.opt.Logf("flow %s to %s: panic: %v\n%s", f.src, f.dst, p, debug.Stack())
+		f.refused(verdict{facts: f.facts, digest: f.srv.opt.Ruleset().Digest()}.refuse(policy.ReasonNotReady), "fault in the gateway")
+	}
 }
 
 // enter puts a flow into the table if there is room for it.
@@ -210,7 +218,9 @@ func (s *Server) enter(f *flow) bool {
 
 func (s *Server) leave(f *flow) {
 	f.cancel()
-	f.client.Close()
+	if f.client != nil {
+		f.client.Close()
+	}
 	s.mu.Lock()
 	delete(s.flows, f)
 	src := f.src.Addr()
@@ -272,6 +282,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		ln.Close()
 	}
 	s.mu.Unlock()
+	defer s.engine.Close()
 	defer s.stop()
 	done := make(chan struct{})
 	go func() {

@@ -8,9 +8,11 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"runtime"
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/bulkhead-dev/bulkhead/gateway/audit"
 )
@@ -18,7 +20,7 @@ import (
 // Sizes around the border between buffers and splice, both ways at once, with a half-close
 // at the end of one.
 func TestRelay(t *testing.T) {
-	for _, size := range []int{0, 1, chunk, lazyBytes - 1, lazyBytes, lazyBytes + 1, 5 << 20} {
+	for _, size := range []int{0, 1, 128<<10 - 1, 128 << 10, 128<<10 + 1, 5 << 20} {
 		l := newLab(t, nil)
 		data := make([]byte, size)
 		r := rand.NewChaCha8([32]byte{1})
@@ -83,59 +85,6 @@ func TestResetIsPassedOn(t *testing.T) {
 	})
 }
 
-func pair(b testing.TB) (*net.TCPConn, *net.TCPConn) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer ln.Close()
-	c, err := net.Dial("tcp", ln.Addr().String())
-	if err != nil {
-		b.Fatal(err)
-	}
-	s, err := ln.Accept()
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { c.Close(); s.Close() })
-	return c.(*net.TCPConn), s.(*net.TCPConn)
-}
-
-// BenchmarkRelay compares the relay with a copy through user space, in one run.
-func BenchmarkRelay(b *testing.B) {
-	for name, join := range map[string]func(dst, src *net.TCPConn) int64{
-		"splice": pass,
-		"copy": func(dst, src *net.TCPConn) int64 {
-			n, _ := io.CopyBuffer(struct{ io.Writer }{dst}, struct{ io.Reader }{src}, make([]byte, chunk))
-			_ = dst.CloseWrite()
-			return n
-		},
-	} {
-		b.Run(name, func(b *testing.B) {
-			const size = 64 << 20
-			block := make([]byte, 1<<20)
-			b.SetBytes(size)
-			for b.Loop() {
-				client, in := pair(b)
-				out, server := pair(b)
-				go func() {
-					for range size / len(block) {
-						_, _ = client.Write(block)
-					}
-					_ = client.CloseWrite()
-				}()
-				go join(out, in)
-				if n, err := io.Copy(io.Discard, server); n != size || err != nil {
-					b.Fatal(n, err)
-				}
-				for _, c := range []*net.TCPConn{client, in, out, server} {
-					c.Close()
-				}
-			}
-		})
-	}
-}
-
 // Idle flows hold two descriptors each, until they have moved enough to be spliced.
 func TestIdleFlowsHoldNoPipes(t *testing.T) {
 	l := newLab(t, nil)
@@ -160,4 +109,30 @@ func TestIdleFlowsHoldNoPipes(t *testing.T) {
 	if got := open() - before; got > 4*flows {
 		t.Errorf("%d descriptors for %d flows", got, flows)
 	}
+}
+
+// A relayed flow has no goroutine: all that opened it have ended.
+func TestRelayedFlowsHaveNoGoroutine(t *testing.T) {
+	l := newLab(t, nil)
+	var peers []*net.TCPConn // held open without a goroutine of the test's
+	l.host(t, ledger, 5432, func(c *net.TCPConn) {
+		_, _ = io.ReadFull(c, make([]byte, 1))
+		_, _ = c.Write([]byte("x"))
+	})
+	first := l.dial(t, agent, ledger, 5432)
+	ping(t, first)
+	before := runtime.NumGoroutine()
+	const flows = 50
+	for range flows {
+		c := l.dial(t, agent, ledger, 5432)
+		ping(t, c)
+		peers = append(peers, c)
+	}
+	// A flow's goroutine ends on its own time after the bytes have passed.
+	for deadline := time.Now().Add(20 * time.Second); runtime.NumGoroutine() > before+flows/10; runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d goroutines for %d flows", runtime.NumGoroutine()-before, flows)
+		}
+	}
+	runtime.KeepAlive(peers)
 }
