@@ -23,6 +23,7 @@ const (
 	checkPlatformDenied     = "POL-10" // a deny stands before a platform permit
 	checkVerifyWildcard     = "POL-11" // a wildcard where names are resolved ahead
 	checkCompile            = "POL-12" // the ruleset is beyond what the gateway can load
+	checkThreatPermit       = "POL-13" // a permit towards known-bad destinations
 
 	checkShadowed      = "POL-20" // earlier rules take all that a rule could match
 	checkUnused        = "POL-21" // nobody uses a group

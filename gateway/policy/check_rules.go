@@ -14,6 +14,7 @@ func (c *checker) rule(r *scope) {
 			"rule %q never matches: it names web groups, and only TCP flows carry names", r.Name)
 	}
 	if r.Action == Permit {
+		c.threats(r)
 		c.breadth(r)
 		c.tags(r)
 		c.wildcards(r)
@@ -26,6 +27,16 @@ func (c *checker) rule(r *scope) {
 	if by := c.shadows(r); len(by) > 0 {
 		c.add(checkShadowed, SeverityWarning, r.path, "move it up, narrow the earlier rules, or remove it",
 			"rule %q never matches: %s above it take%s all that it could", r.Name, quoteAll(by), map[bool]string{true: "s"}[len(by) == 1])
+	}
+}
+
+// threats judges permits towards threat groups.
+func (c *checker) threats(r *scope) {
+	for i, name := range r.Destinations {
+		if slices.ContainsFunc(c.doc.ThreatGroups, func(g ThreatGroup) bool { return g.Name == name }) {
+			c.add(checkThreatPermit, SeverityError, fmt.Sprintf("%s.destinations[%d]", r.path, i), "deny it, or name the destinations that are meant",
+				"rule %q permits what the feeds of %q call dangerous", r.Name, name)
+		}
 	}
 }
 

@@ -24,8 +24,8 @@ type rule struct {
 	decrypts     bool
 	explicit     []AddrRange // destinations, without the built-in groups
 	destinations []AddrRange
+	named        []PortRange // where a permit by name can match
 	urls         []URL
-	mcps         []MCP
 }
 
 // Compile prepares a document for evaluation where env says. The document must
@@ -70,7 +70,6 @@ func (c *compiler) order() {
 		for _, g := range src.WebGroups {
 			if w := c.web[g]; w != nil {
 				r.urls = append(r.urls, w.URLs...)
-				r.mcps = append(r.mcps, w.MCP...)
 			}
 		}
 		c.rules = append(c.rules, r)

@@ -255,6 +255,7 @@ type outcome struct {
 	pending bool
 	why     cause // of a deciding rule
 	missed  cause // of the first PERMIT that only lacked its binding; 0: none
+	decrypt bool  // a rule on the way needs the request, and may have it decrypted
 }
 
 // judge goes through the rules in priority order. With all, monitored rules and
@@ -275,6 +276,9 @@ func (r *Ruleset) judge(f *facts, all bool) outcome {
 			permit := r.rules[i].Action == Permit
 			if why == causeNeedsDecryption {
 				answer = no // monitoring never decrypts, so the test stays unknown
+			}
+			if answer == maybe && why == causeRequestUnknown && r.rules[i].decrypts {
+				out.decrypt = true
 			}
 			switch {
 			case answer == no:
@@ -414,6 +418,8 @@ func (r *Ruleset) tier(f *facts, out outcome) Tier {
 		return TierKernel
 	case out.verdict == Deny:
 		return TierSplice
+	case out.decrypt && out.pending && f.Wire != WireHTTP:
+		return TierDecrypt
 	case u.decrypts && readsNames && f.Wire != WireHTTP && (f.Stage != StagePacket || !out.pending && !u.byName):
 		return TierDecrypt
 	case f.Stage == StagePacket && !out.pending && u.Budget == nil:

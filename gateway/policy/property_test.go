@@ -82,7 +82,7 @@ func (w world) document() *Document {
 		if w.chance(40) {
 			r.Action = Deny
 		}
-		if r.Action == Permit && w.chance(40) {
+		if w.chance(40) {
 			r.Decrypt = DecryptAllowed
 		}
 		if w.chance(20) {
@@ -312,7 +312,7 @@ func TestQuestionAgreesWithReference(t *testing.T) {
 	}
 	for range 3000 {
 		doc, env := w.document(), w.environment()
-		sensible(doc)
+		passable(doc)
 		r, err := Compile(doc, env)
 		if err != nil {
 			t.Fatal(err)
@@ -329,33 +329,16 @@ func TestQuestionAgreesWithReference(t *testing.T) {
 	}
 }
 
-// sensible keeps to what people write: rules by name on single TCP ports, towards groups
-// that hold something, decrypted where they tell requests apart; threat groups by
-// themselves; requests only in permits, and in web groups of their own; ensureTLS where
-// something is permitted.
-func sensible(doc *Document) {
-	requests := map[string]bool{}
-	for i := range doc.WebGroups {
-		g := &doc.WebGroups[i]
-		if len(g.FQDNs) > 0 {
-			g.URLs = nil
-		}
-		requests[g.Name] = len(g.URLs) > 0
-	}
+// passable mends what Check refuses outright: rules that tell requests apart decrypt,
+// and none permits what a threat feed holds.
+func passable(doc *Document) {
 	for i := range doc.Rules {
 		r := &doc.Rules[i]
-		if slices.Contains(r.Destinations, "threat") {
-			r.Destinations = []string{"threat"}
+		if len(r.WebGroups) > 0 {
+			r.Decrypt = DecryptAllowed
 		}
-		if slices.ContainsFunc(r.WebGroups, func(g string) bool { return requests[g] }) {
-			r.Action = Permit
+		if r.Action == Permit {
+			r.Destinations = slices.DeleteFunc(r.Destinations, func(g string) bool { return g == "threat" })
 		}
-		r.EnsureTLS = r.EnsureTLS && r.Action == Permit
-		if len(r.WebGroups) == 0 {
-			continue
-		}
-		r.Decrypt = DecryptAllowed
-		r.Destinations = slices.DeleteFunc(r.Destinations, func(g string) bool { return g == "untagged" || g == "threat" })
-		r.Ports = slices.DeleteFunc(r.Ports, func(p PortRange) bool { return p.Proto != TCP || p.Hi == 65535 })
 	}
 }

@@ -21,16 +21,25 @@ func (c *compiler) resolvable() error {
 		}
 	}
 	seen := map[string]bool{}
-	c.blockers = make([]bitset, len(c.rules))
+	c.blockers, c.badBlockers = make([]bitset, len(c.rules)), make([]bitset, len(c.rules))
 	for i := range c.rules {
 		p := &c.rules[i]
 		if p.Action != Permit || !p.byName {
 			continue
 		}
-		c.blockers[i] = c.bits()
+		c.blockers[i], c.badBlockers[i] = c.bits(), c.bits()
+		p.named = c.named(p)
 		for k := 0; k < i; k++ {
-			if c.blocks(&c.rules[k], p) {
+			d := &c.rules[k]
+			if !c.blocksPorts(d, p) {
+				continue
+			}
+			if covered(p.destinations, d.destinations) {
 				c.blockers[i].set(k)
+			}
+			// A threat group that holds the name refuses it at any address.
+			if d.byThreat {
+				c.badBlockers[i].set(k)
 			}
 		}
 		for _, g := range p.WebGroups {
@@ -66,26 +75,45 @@ func (c *compiler) resolvable() error {
 	return nil
 }
 
-// blocks reports whether an earlier deny that matches a source and a name refuses
-// every address and port that the permit could allow.
-func (c *compiler) blocks(d, p *rule) bool {
-	if d.Action != Deny || d.EnsureTLS || len(d.urls)+len(d.mcps) > 0 {
+// blocksPorts reports whether a deny covers every port on which the permit could
+// allow a name.
+func (c *compiler) blocksPorts(d, p *rule) bool {
+	if d.Action != Deny || d.EnsureTLS && !p.EnsureTLS {
 		return false
 	}
-	if len(d.Ports) > 0 {
-		ports := p.Ports
-		if len(ports) == 0 {
-			ports = c.namePorts
+	if len(d.Ports) == 0 {
+		return true
+	}
+	var denied []PortRange
+	for _, x := range d.Ports {
+		if x.Proto == TCP {
+			denied = append(denied, x)
 		}
-		for _, x := range ports {
-			if !slices.ContainsFunc(d.Ports, func(y PortRange) bool { return y.Proto == x.Proto && y.Lo <= x.Lo && x.Hi <= y.Hi }) {
-				return false
+	}
+	denied = mergePorts(denied)
+	for _, x := range p.named {
+		if !slices.ContainsFunc(denied, func(y PortRange) bool { return y.Lo <= x.Lo && x.Hi <= y.Hi }) {
+			return false
+		}
+	}
+	return true
+}
+
+// named returns the ports on which a rule's name test can match: its TCP ports among
+// those that carry names.
+func (c *compiler) named(r *rule) []PortRange {
+	if len(r.Ports) == 0 {
+		return c.namePorts
+	}
+	var out []PortRange
+	for _, x := range r.Ports {
+		for _, y := range c.namePorts {
+			if lo, hi := max(x.Lo, y.Lo), min(x.Hi, y.Hi); x.Proto == TCP && lo <= hi {
+				out = append(out, PortRange{TCP, lo, hi})
 			}
 		}
 	}
-	// A threat group that holds the name refuses it at any address; by address it
-	// refuses only what it lists, which is no reason not to resolve.
-	return d.threatOnly || covered(p.destinations, d.destinations)
+	return mergePorts(out)
 }
 
 // asked are a question's places in every dimension.
@@ -192,7 +220,10 @@ func (r *Ruleset) permitFor(q *asked, all bool) int {
 			word &= r.enforced[w]
 		}
 		for b := next(word); b >= 0; word, b = word&(word-1), next(word&(word-1)) {
-			if i := w*64 + b; r.asks(i, q) && !r.blocked(i, q, all) {
+			i := w*64 + b
+			u := &r.rules[i]
+			reachable := len(u.named) > 0 && (len(u.destinations) > 0 || q.bad.has(i))
+			if reachable && r.asks(i, q) && !r.blocked(i, q, all) {
 				return i
 			}
 		}
@@ -200,13 +231,16 @@ func (r *Ruleset) permitFor(q *asked, all bool) int {
 	return -1
 }
 
+// blocked reports whether a deny above the permit refuses all that it could allow.
 func (r *Ruleset) blocked(i int, q *asked, all bool) bool {
-	for w, word := range r.blockers[i] {
+	for w := range r.blockers[i] {
+		word := r.blockers[i][w] | r.badBlockers[i][w]&q.bad[w]
+		word &= ^r.byNames[w] | q.web[w]
 		if !all {
 			word &= r.enforced[w]
 		}
 		for b := next(word); b >= 0; word, b = word&(word-1), next(word&(word-1)) {
-			if k := w*64 + b; r.asks(k, q) && r.refusesName(k, q) {
+			if r.asks(w*64+b, q) {
 				return true
 			}
 		}

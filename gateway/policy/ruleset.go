@@ -41,9 +41,10 @@ type Ruleset struct {
 
 	// blockers lists, for each permit by name, the earlier denies that refuse
 	// everything which it could permit, so that resolving for it would be idle.
-	blockers  []bitset
-	ancestors map[string]struct{} // names above resolvable names
-	direct    []direct
+	// badBlockers do so for the names in their threat feeds.
+	blockers, badBlockers []bitset
+	ancestors             map[string]struct{} // names above resolvable names
+	direct                []direct
 }
 
 // Document returns the document that the ruleset was compiled from.

@@ -45,4 +45,3 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("exit code %s, want %s", code, args[0])
 	}
 }
-
