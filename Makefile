@@ -10,10 +10,10 @@ FUZZTIME ?= 30s
 # program. Nothing is installed that is already there.
 NEEDS := curl:curl python3:python3 node:nodejs nft:nftables
 
-.PHONY: help build demo test lint fuzz bench deps clean
+.PHONY: help build demo test lint fuzz bench bench-go deps clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## static binaries in bin/
 	@mkdir -p bin
@@ -37,8 +37,13 @@ fuzz: ## every fuzz test for FUZZTIME each (30s)
 		done; \
 	done
 
-bench: ## Go benchmarks of the evaluator, the peek, the pins and the audit
-	$(GO) test -run '^$$' -bench . -benchmem ./gateway/... ./corednsplugin/...
+bench: ## the gateway beside its peers, as root, ten minutes; writes docs/benchmarks.md (QUICK=1: a rough look, in three)
+	$(GO) run ./tests/bench $(if $(QUICK),-quick)
+
+bench-go: ## Go benchmarks of the evaluator, the peek, the pins and the audit, with their spread
+	@mkdir -p dist
+	$(GO) test -run '^$$' -bench . -benchmem -count 6 ./gateway/... ./corednsplugin/... >dist/bench.txt || { cat dist/bench.txt; exit 1; }
+	$(GO) tool benchstat dist/bench.txt
 
 deps: ## install the clients that the lab's tests use
 	@missing=; for need in $(NEEDS); do command -v $${need%%:*} >/dev/null 2>&1 || missing="$$missing $${need##*:}"; done; \

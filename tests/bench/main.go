@@ -30,11 +30,11 @@ import (
 )
 
 type options struct {
-	rounds int
-	cell   time.Duration // how long one measurement takes
-	live   int           // flows open during a reload
-	idle   []int         // connections open when memory is read
-	quick  bool
+	Rounds int
+	Cell   time.Duration // how long one measurement takes
+	Quick  bool
+	live   int   // flows open during a reload
+	idle   []int // connections open when memory is read
 	out    string
 }
 
@@ -46,16 +46,16 @@ func main() {
 	if len(os.Args) > 1 && os.Args[1] == roleOrigin {
 		exit(serveOrigin(os.Args[2:]))
 	}
-	opt := options{cell: 2 * time.Second, live: 9500, idle: []int{0, 1000, 3000}}
-	flag.IntVar(&opt.rounds, "rounds", 3, "how often each measurement is repeated")
-	flag.BoolVar(&opt.quick, "quick", false, "two short rounds, to see that everything works")
+	opt := options{Cell: 2 * time.Second, live: 9500, idle: []int{0, 1000, 3000}}
+	flag.IntVar(&opt.Rounds, "rounds", 3, "how often each measurement is repeated")
+	flag.BoolVar(&opt.Quick, "quick", false, "two short rounds, to see that everything works")
 	flag.StringVar(&opt.out, "out", "docs/benchmarks.md", "where the report goes")
 	flag.Parse()
 	if flag.NArg() > 0 {
 		exit(fmt.Errorf("unknown argument %q", flag.Arg(0)))
 	}
-	if opt.quick {
-		opt.rounds, opt.cell, opt.live = 2, 500*time.Millisecond, 4000
+	if opt.Quick {
+		opt.Rounds, opt.Cell, opt.live = 2, 500*time.Millisecond, 4000
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
@@ -88,7 +88,7 @@ func run(ctx context.Context, opt options) error {
 	if os.Getuid() != 0 {
 		return errors.New("run as root: it installs the peers and makes network namespaces")
 	}
-	if opt.rounds < 1 {
+	if opt.Rounds < 1 {
 		return errors.New("-rounds: at least 1")
 	}
 	say("installing and building what is compared")
@@ -112,7 +112,7 @@ func run(ctx context.Context, opt options) error {
 	if err := b.all(ctx); err != nil {
 		return err
 	}
-	b.report.Took = time.Since(start)
+	b.report.Took = time.Since(start).Round(time.Second)
 	if b.report.Machine, err = machine(ctx); err != nil {
 		return err
 	}

@@ -16,16 +16,21 @@ type cell struct {
 	kind    load.Kind
 	service string
 	workers int
+	port    uint16
 }
 
 var (
-	tlsLoad   = cell{"tls", load.TLS, load.TLSName, 16}
-	tlsAlone  = cell{"alone", load.TLS, load.TLSName, 1}
-	rawLoad   = cell{"raw", load.Raw, load.RawName, 16}
-	bulkOne   = cell{"bulk1", load.Bulk, load.BulkName, 1}
-	bulkEight = cell{"bulk8", load.Bulk, load.BulkName, 8}
-	dnsHit    = cell{name: "hit", kind: load.DNS}
-	dnsMiss   = cell{name: "miss", kind: load.DNS}
+	tlsLoad   = cell{"tls", load.TLS, load.TLSName, 16, load.NamePort}
+	tlsAlone  = cell{"alone", load.TLS, load.TLSName, 1, load.NamePort}
+	rawLoad   = cell{"raw", load.Raw, load.RawName, 16, load.NamePort}
+	bulkOne   = cell{"bulk1", load.Bulk, load.BulkName, 1, load.NamePort}
+	bulkEight = cell{"bulk8", load.Bulk, load.BulkName, 8, load.NamePort}
+	// The same on a port on which addresses alone decide.
+	forwardLoad  = cell{"forward raw", load.Raw, load.RawName, 16, load.AddressPort}
+	forwardOne   = cell{"forward bulk1", load.Bulk, load.BulkName, 1, load.AddressPort}
+	forwardEight = cell{"forward bulk8", load.Bulk, load.BulkName, 8, load.AddressPort}
+	dnsHit       = cell{name: "hit", kind: load.DNS}
+	dnsMiss      = cell{name: "miss", kind: load.DNS}
 )
 
 // byName and forwarding are the comparisons of connections.
@@ -48,8 +53,8 @@ func (b *bench) all(ctx context.Context) error {
 	if err := b.idle(ctx); err != nil { // first: no load has grown anybody's heap
 		return err
 	}
-	for round := range b.opt.rounds {
-		say("round %d of %d", round+1, b.opt.rounds)
+	for round := range b.opt.Rounds {
+		say("round %d of %d", round+1, b.opt.Rounds)
 		if err := b.round(ctx, round); err != nil {
 			return err
 		}
@@ -66,7 +71,7 @@ func (b *bench) round(ctx context.Context, round int) error {
 		cells []cell
 	}{
 		{byName, []cell{tlsLoad, tlsAlone, rawLoad, bulkOne, bulkEight}},
-		{forwarding, []cell{rawLoad, bulkOne, bulkEight}},
+		{forwarding, []cell{forwardLoad, forwardOne, forwardEight}},
 		{resolvers, []cell{dnsHit, dnsMiss}},
 	} {
 		for _, c := range set.cells {
@@ -104,7 +109,7 @@ func (b *bench) measure(ctx context.Context, p *path, c cell) (Sample, error) {
 		return Sample{}, err
 	}
 	job := p.job(c.kind, c.service)
-	job.Workers, job.Duration = c.workers, b.opt.cell
+	job.Workers, job.Port, job.Duration = c.workers, c.port, b.opt.Cell
 	if c.kind == load.DNS {
 		if err := b.questions(p, c, &job); err != nil {
 			return Sample{}, err
@@ -253,7 +258,7 @@ func (b *bench) reload(ctx context.Context) error {
 	}
 	b.report.Live, b.report.LiveWhy = held.Count, held.Why
 	const length = 3 * time.Second
-	for i := range b.opt.rounds {
+	for i := range b.opt.Rounds {
 		for _, change := range []bool{false, true} {
 			digest, err := p.readiness(ctx)
 			if err != nil {
@@ -304,7 +309,7 @@ func (b *bench) change(ctx context.Context, p *path, before string, i int) error
 // through of an agent that resolved its name before.
 func (b *bench) restarts(ctx context.Context) error {
 	p := b.paths[bulkhead]
-	for range b.opt.rounds {
+	for range b.opt.Rounds {
 		if err := b.prepare(p, load.RawName); err != nil {
 			return err
 		}

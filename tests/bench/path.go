@@ -108,7 +108,7 @@ func (p *path) crowd(n int) netip.Addr {
 
 // job is a job for the client on this path.
 func (p *path) job(kind load.Kind, name string) load.Job {
-	return load.Job{Kind: kind, Name: name, Sources: p.sources(), Targets: load.Addrs(p.origin, name), Resolver: p.resolver}
+	return load.Job{Kind: kind, Name: name, Sources: p.sources(), Targets: load.Addrs(p.origin, name), Port: load.NamePort, Resolver: p.resolver}
 }
 
 // dns is where this path's questions go: its resolver, or past the gateway to the

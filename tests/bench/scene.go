@@ -137,6 +137,9 @@ func (s *scene) try(p *path) error {
 		}
 		job := p.job(load.First, name)
 		job.Duration = 10 * time.Second
+		if p.name == byAddress {
+			job.Port = load.AddressPort
+		}
 		if name != load.RawName {
 			job.Kind, job.Workers, job.Duration = load.TLS, 1, 20*time.Millisecond
 		}

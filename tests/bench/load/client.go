@@ -76,7 +76,7 @@ func (c *client) do(job *Job) (Result, error) {
 // comes up before one comes up again, so that ports do not run out.
 func (j *Job) pair(n int) (netip.Addr, netip.AddrPort) {
 	dst := j.Targets[n/len(j.Sources)%len(j.Targets)]
-	return j.Sources[n%len(j.Sources)], netip.AddrPortFrom(dst, 443)
+	return j.Sources[n%len(j.Sources)], netip.AddrPortFrom(dst, j.Port)
 }
 
 // dial connects the n-th pair. The port is chosen when the kernel knows both ends,

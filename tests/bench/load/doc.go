@@ -31,6 +31,13 @@ const (
 // Targets is how many addresses each service has, so that ports do not run out.
 const Targets = 4
 
+// The ports that the services listen on. On the first, names decide; on the second
+// nothing but addresses can.
+const (
+	NamePort    = 443
+	AddressPort = 8443
+)
+
 // answerSize is what the origin answers to a TLS or raw connection.
 const answerSize = 100
 
@@ -79,7 +86,8 @@ type Job struct {
 	Kind      Kind           `json:"kind"`
 	Name      string         `json:"name,omitempty"`    // the SNI, or the name to resolve
 	Sources   []netip.Addr   `json:"sources,omitempty"` // used in turn
-	Targets   []netip.Addr   `json:"targets,omitempty"` // used in turn, port 443
+	Targets   []netip.Addr   `json:"targets,omitempty"` // used in turn
+	Port      uint16         `json:"port,omitempty"`
 	Workers   int            `json:"workers,omitempty"`
 	Count     int            `json:"count,omitempty"`
 	Duration  time.Duration  `json:"duration,omitempty"`

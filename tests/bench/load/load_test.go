@@ -143,7 +143,7 @@ func TestTraffic(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	base := Job{Sources: testAgents, Workers: 2, Duration: 200 * time.Millisecond, Resolver: Nameserver(testOrigin)}
+	base := Job{Sources: testAgents, Port: NamePort, Workers: 2, Duration: 200 * time.Millisecond, Resolver: Nameserver(testOrigin)}
 	at := func(kind Kind, name string, change func(*Job)) Job {
 		j := base
 		j.Kind, j.Name, j.Targets = kind, name, Addrs(testOrigin, name)
@@ -162,6 +162,7 @@ func TestTraffic(t *testing.T) {
 		{at(Resolve, RawName, nil), func(r Result) bool { return r.Count == len(testAgents) }},
 		{at(TLS, TLSName, nil), func(r Result) bool { return r.Count > 0 && r.P50 > 0 && r.P99 >= r.P50 && r.Max >= r.P99 }},
 		{at(Raw, RawName, nil), func(r Result) bool { return r.Count > 0 && r.P50 > 0 }},
+		{at(Raw, RawName, func(j *Job) { j.Port = AddressPort }), func(r Result) bool { return r.Count > 0 }},
 		{at(Bulk, BulkName, nil), func(r Result) bool { return r.Count == 2 && r.Bytes > bulkSize }},
 		{at(Hold, RawName, func(j *Job) { j.Count = 20 }), func(r Result) bool { return r.Count == 20 }},
 		{at(Drop, RawName, nil), func(r Result) bool { return r.Count == 20 }},

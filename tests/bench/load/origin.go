@@ -17,6 +17,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -38,20 +39,30 @@ func Serve(ctx context.Context, origins []netip.Prefix) error {
 		return err
 	}
 	defer o.bulk.Close()
-	ln, err := net.Listen("tcp4", ":443")
-	if err != nil {
-		return err
-	}
-	context.AfterFunc(ctx, func() { ln.Close() })
 	for _, p := range origins {
 		if err := serveNames(ctx, p); err != nil {
 			return err
 		}
 	}
+	var wg sync.WaitGroup
+	for _, port := range []uint16{NamePort, AddressPort} {
+		ln, err := net.Listen("tcp4", fmt.Sprintf(":%d", port))
+		if err != nil {
+			return err
+		}
+		defer ln.Close()
+		context.AfterFunc(ctx, func() { ln.Close() })
+		wg.Go(func() { o.accept(ln) })
+	}
+	wg.Wait()
+	return nil
+}
+
+func (o *origin) accept(ln net.Listener) {
 	for {
 		conn, err := ln.Accept()
 		if errors.Is(err, net.ErrClosed) {
-			return nil
+			return
 		}
 		if err != nil {
 			time.Sleep(time.Millisecond) // out of descriptors: some will be closed
