@@ -109,6 +109,10 @@ func (s *Server) serveAdmin(ctx context.Context, faults chan<- error) error {
 		}
 		json.NewEncoder(w).Encode(r)
 	})
+	mux.HandleFunc("GET /flows", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		json.NewEncoder(w).Encode(s.activity())
+	})
 	mux.Handle("GET /metrics", promhttp.Handler())
 	ln, err := net.Listen("tcp4", s.cfg.Admin.Listen.String())
 	if err != nil {

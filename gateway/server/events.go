@@ -16,6 +16,7 @@ type recorder struct{ s *Server }
 
 func (r recorder) Record(rec audit.Record) error {
 	r.s.events.decision(&rec)
+	r.s.denials.note(&rec)
 	err := r.s.audit.Record(rec)
 	if err != nil {
 		r.s.log.Error("audit", "error", err)

@@ -64,6 +64,7 @@ type Server struct {
 	// unwritten and news wake the lease and the service manager's informer.
 	unwritten, news chan struct{}
 	events          counters
+	denials         denials
 }
 
 // Run runs a gateway until ctx ends, then lets flows end and returns. An error says
