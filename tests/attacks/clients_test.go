@@ -252,10 +252,10 @@ func verdict(r *dns.Msg) sight {
 	return got
 }
 
-// resolve asks for a name that must be given.
-func resolve(t testing.TB, from *lab.Host, name string) {
+// resolve asks the resolver that agents are given for a name that must be known to it.
+func (s *scene) resolve(t testing.TB, from *lab.Host, name string) {
 	t.Helper()
-	if got := ask(t, from, "udp", lab.GatewayAddr, name); got.what != reached {
+	if got := ask(t, from, "udp", s.NextHop(), name); got.what != reached {
 		t.Fatalf("%s does not resolve: %s (%s)", name, got.what, got.detail)
 	}
 }

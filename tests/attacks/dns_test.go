@@ -45,7 +45,7 @@ func TestResolvers(t *testing.T) {
 	}
 	t.Run("DNS over TLS", func(t *testing.T) {
 		x := s.target(t)
-		resolve(t, s.invoice, x.name)
+		s.resolve(t, s.invoice, x.name)
 		for _, at := range []netip.Addr{lab.Exfil, x.addr} {
 			to := netip.AddrPortFrom(at, 853)
 			s.play(t, bypass{name: at.String(),
@@ -196,7 +196,7 @@ func TestRebind(t *testing.T) {
 func TestAnothersPin(t *testing.T) {
 	s := shared.open(t)
 	x := s.target(t)
-	resolve(t, s.invoice, x.name)
+	s.resolve(t, s.invoice, x.name)
 	visit := func(from *lab.Host) sight { return s.handshake(t, from, x.tls(), &tls.Config{ServerName: x.name}, nil) }
 	s.play(t, bypass{name: "without asking", from: s.research,
 		try:  func(t *testing.T) sight { return visit(s.research) },
@@ -206,7 +206,7 @@ func TestAnothersPin(t *testing.T) {
 			if got := visit(s.invoice); got.what != reached {
 				return got
 			}
-			resolve(t, s.research, x.name)
+			s.resolve(t, s.research, x.name)
 			return visit(s.research)
 		}})
 }

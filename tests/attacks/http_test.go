@@ -57,7 +57,7 @@ func TestHTTP(t *testing.T) {
 			400, "", policy.RuleInvariant, policy.ReasonBadRequest, policy.StageRequest},
 	} {
 		x := s.target(t)
-		resolve(t, s.invoice, x.name)
+		s.resolve(t, s.invoice, x.name)
 		host := tc.host
 		if host == "name" {
 			host = x.name
@@ -101,8 +101,8 @@ func TestKeepAlive(t *testing.T) {
 	}{{"next request", false}, {"pipelined request", true}} {
 		t.Run(tc.name, func(t *testing.T) {
 			a, b := s.target(t), s.target(t)
-			resolve(t, s.invoice, a.name)
-			resolve(t, s.invoice, b.name)
+			s.resolve(t, s.invoice, a.name)
+			s.resolve(t, s.invoice, b.name)
 			s.permit(policy.TCP, a.http()) // the first request is
 			for _, host := range []string{"next." + lab.ExfilName, b.name} {
 				s.play(t, bypass{name: "for " + host,

@@ -3,6 +3,7 @@ package attacks
 import (
 	"crypto/tls"
 	"net"
+	"net/http"
 	"net/netip"
 	"testing"
 
@@ -16,7 +17,8 @@ import (
 const loot = "invoice 4711, IBAN DE02 1203 0000 0000 2020 51."
 
 // infra is a destination that the ruleset permits by its address, over any protocol,
-// and that the kernel forwards. It answers datagrams on this port.
+// and that the kernel forwards: there are no names on its port. It answers datagrams, and
+// HTTP over TCP.
 var infra = netip.AddrPortFrom(lab.AgentInfra, 7777)
 
 // openInfra has the agent infrastructure answer, and says that it may be reached.
@@ -27,12 +29,20 @@ func (s *scene) openInfra(t testing.TB) {
 			s.permit(proto, netip.AddrPortFrom(lab.AgentInfra, port))
 		}
 	}
+	if s.infraOpen {
+		return
+	}
+	s.infraOpen = true
 	pc, err := s.Host(lab.Platform).ListenPacket(infra.String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { pc.Close() })
-	go func() {
+	ln, err := s.Host(lab.Platform).Listen(infra.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	go http.Serve(ln, s.Sites[lab.Platform])
+	go func() { // both end with the host's sockets
 		buf := make([]byte, 2048)
 		for {
 			n, from, err := pc.ReadFrom(buf)
@@ -49,7 +59,7 @@ func TestProtocols(t *testing.T) {
 	s := shared.open(t)
 	s.openInfra(t)
 	x := s.target(t)
-	resolve(t, s.invoice, x.name)
+	s.resolve(t, s.invoice, x.name)
 	me := s.invoice.Addr
 	datagram := func(to netip.AddrPort) func(*testing.T) sight {
 		return func(t *testing.T) sight { return exchange(t, s.invoice, "udp", to, []byte(loot)) }
@@ -188,7 +198,7 @@ func TestIPv6(t *testing.T) {
 	attacker := netip.MustParseAddr("fd20:2::66")
 	joinIPv6(t, s, attacker)
 	x := s.target(t)
-	resolve(t, s.invoice, x.name)
+	s.resolve(t, s.invoice, x.name)
 	to := netip.AddrPortFrom(attacker, 443)
 	w := listen(t, s.invoice)
 	got := connect(t, s.invoice, to)

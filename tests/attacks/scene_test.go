@@ -26,14 +26,22 @@ type scene struct {
 	looked    []int                // packets of each capture that were looked at
 	asked     int                  // questions of the upstream that were looked at
 	permitted map[destination]bool // what may come out
+	flows     map[flow]bool        // what has been permitted, to its last packet
 	names     map[string]bool      // what may be asked upstream
 	targets   int
+	infraOpen bool
 }
 
 // destination is where a packet goes; the port is 0 where the protocol has none.
 type destination struct {
 	proto policy.Proto
 	to    netip.AddrPort
+}
+
+// flow is one that came out.
+type flow struct {
+	proto    policy.Proto
+	from, to netip.AddrPort
 }
 
 // A ruleset of the lab's with targets in it. Names of targets are exact, so an attack
@@ -86,7 +94,7 @@ func newScene(opt lab.Options) (*scene, error) {
 		return nil, err
 	}
 	s := &scene{Lab: l, invoice: l.Host(lab.InvoiceAgent), research: l.Host(lab.ResearchAgent),
-		permitted: map[destination]bool{}, names: map[string]bool{}}
+		permitted: map[destination]bool{}, flows: map[flow]bool{}, names: map[string]bool{}}
 	if err := s.prepare(); err != nil {
 		return nil, errors.Join(err, l.Down())
 	}
@@ -176,7 +184,11 @@ func (s *scene) sealed(t testing.TB) {
 		}
 		packets := c.Packets()
 		for _, p := range packets[s.looked[i]:] {
-			if !s.permitted[destination{p.Proto, p.Dst}] {
+			f := flow{p.Proto, p.Src, p.Dst}
+			switch {
+			case s.permitted[destination{p.Proto, p.Dst}]:
+				s.flows[f] = true
+			case !s.flows[f] || p.SYN:
 				t.Errorf("came out: %s", p)
 			}
 		}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/tls"
 	"fmt"
-	"io"
 	"net/netip"
 	"testing"
 	"time"
@@ -32,7 +31,7 @@ func TestName(t *testing.T) {
 	// pinned is a target that the agent has asked for.
 	pinned := func(t *testing.T) target {
 		x := s.target(t)
-		resolve(t, s.invoice, x.name)
+		s.resolve(t, s.invoice, x.name)
 		return x
 	}
 
@@ -96,7 +95,7 @@ func TestName(t *testing.T) {
 	t.Run("no name", func(t *testing.T) {
 		x := pinned(t)
 		// `sni: optional` stands in the rule of Microsoft's names.
-		resolve(t, s.invoice, "mcr.microsoft.com")
+		s.resolve(t, s.invoice, "mcr.microsoft.com")
 		s.names["mcr.microsoft.com"] = true
 		registry := netip.AddrPortFrom(lab.Registry, 443)
 		s.play(t, bypass{name: "without the extension",
@@ -145,7 +144,7 @@ func TestHello(t *testing.T) {
 		{"just below 64 KiB", whole, long(62 << 10)},
 	} {
 		x := s.target(t)
-		resolve(t, s.invoice, x.name)
+		s.resolve(t, s.invoice, x.name)
 		sni := fmt.Sprintf("h%d.%s", len(tc.name), lab.ExfilName)
 		s.play(t, bypass{name: tc.name,
 			try: func(t *testing.T) sight {
@@ -203,7 +202,7 @@ func TestBadHello(t *testing.T) {
 		{"stalled", func(n string) []byte { return records(clientHello(serverNames(n)), 1<<14)[:60] }},
 	} {
 		x := s.target(t)
-		resolve(t, s.invoice, x.name)
+		s.resolve(t, s.invoice, x.name)
 		s.play(t, bypass{name: tc.name,
 			try:  func(t *testing.T) sight { return hello(t, s.invoice, x.tls(), tc.sent(x.name)) },
 			want: denied, event: named(x.tls(), "", policy.RuleInvariant, policy.ReasonBadClientHello),
@@ -219,7 +218,7 @@ func TestBadHello(t *testing.T) {
 // trickle sends a hello so slowly that it never ends, and its twin just fast enough.
 func trickle(t *testing.T, s *scene) {
 	x := s.target(t)
-	resolve(t, s.invoice, x.name)
+	s.resolve(t, s.invoice, x.name)
 	send := func(t *testing.T, pieces [][]byte, every time.Duration) sight {
 		conn, err := dial(t, s.invoice, "tcp", x.tls())
 		if err != nil {
@@ -252,7 +251,7 @@ func trickle(t *testing.T, s *scene) {
 // must neither confuse the gateway nor get past it.
 func garbage(t *testing.T, s *scene) {
 	x := s.target(t)
-	resolve(t, s.invoice, x.name)
+	s.resolve(t, s.invoice, x.name)
 	behind := bytes.Repeat([]byte("\x17\x03\x03\x00\x05loot!"), 20)
 	send := func(t *testing.T, name string) sight {
 		return hello(t, s.invoice, x.tls(), append(records(clientHello(serverNames(name)), 1<<14), behind...))
@@ -264,5 +263,3 @@ func garbage(t *testing.T, s *scene) {
 		permits: []netip.AddrPort{x.tls()},
 		twin:    func(t *testing.T) sight { return send(t, x.name) }})
 }
-
-var _ io.Writer = (*shaper)(nil)
