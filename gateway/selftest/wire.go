@@ -94,6 +94,9 @@ func (w *Wire) lay() error {
 			return fmt.Errorf("cable: %w", err)
 		}
 	}
+	if err := plugged(near.Attrs().Index, far.Attrs().Index); err != nil {
+		return err
+	}
 	w.to = unix.SockaddrLinklayer{Protocol: networkOrder(unix.ETH_P_IP), Ifindex: far.Attrs().Index, Halen: 6}
 	copy(w.to.Addr[:], near.Attrs().HardwareAddr)
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
@@ -103,6 +106,28 @@ func (w *Wire) lay() error {
 	w.sock = os.NewFile(uintptr(fd), agentEnd)
 	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: networkOrder(unix.ETH_P_IP), Ifindex: far.Attrs().Index}); err != nil {
 		return fmt.Errorf("packet socket: %w", err)
+	}
+	return nil
+}
+
+// plugged waits until the kernel has noticed that both ends are connected, which it does
+// behind our back; until then they drop what they are to send.
+func plugged(ends ...int) error {
+	deadline := time.Now().Add(patience)
+	for _, end := range ends {
+		for {
+			link, err := netlink.LinkByIndex(end)
+			if err != nil {
+				return err
+			}
+			if link.Attrs().OperState == netlink.OperUp {
+				break
+			}
+			if time.Now().After(deadline) {
+				return fmt.Errorf("%s stays %s", link.Attrs().Name, link.Attrs().OperState)
+			}
+			time.Sleep(time.Millisecond)
+		}
 	}
 	return nil
 }
