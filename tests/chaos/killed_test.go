@@ -52,6 +52,8 @@ func TestKilled(t *testing.T) {
 			s.must(exchange(forwarded))
 			s.works("a new forwarded flow", s.infra)
 			s.must(s.tool())
+			c.Close()
+			forwarded.Close()
 			s.close()
 		})
 	}

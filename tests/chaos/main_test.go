@@ -10,7 +10,7 @@ import (
 	"github.com/bulkhead-dev/bulkhead/tests/lab"
 )
 
-var binary string
+var gateway string
 
 // sums are over all tests.
 var sums struct {
@@ -45,7 +45,7 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	if binary, err = lab.Build(context.Background(), dir); err != nil {
+	if gateway, err = lab.Build(context.Background(), dir); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
