@@ -42,21 +42,30 @@ func run(m *testing.M) int {
 }
 
 // sharedScene is a lab that the tests share which leave the gateway alone.
-type sharedScene struct{ s *scene }
+type sharedScene struct {
+	s    *scene
+	seen map[string]bool // the tests that it was used by
+}
 
 var shared sharedScene
 
 // open brings the shared lab up when the first test needs it. Tests run one after
-// the other.
+// the other. A test that comes a second time (-count) finds a new one, for it would take
+// its own traces for those of the attack.
 func (s *sharedScene) open(t *testing.T) *scene {
 	t.Helper()
+	if s.seen[t.Name()] {
+		s.down()
+		s.s, s.seen = nil, nil
+	}
 	if s.s == nil {
 		sc, err := newScene(lab.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		s.s = sc
+		s.s, s.seen = sc, map[string]bool{}
 	}
+	s.seen[t.Name()] = true
 	return s.s
 }
 
