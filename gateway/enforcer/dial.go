@@ -24,14 +24,14 @@ const (
 	attemptDelay = 2 * time.Second
 	// maxAlternatives bounds the other addresses of a name that are tried.
 	maxAlternatives = 3
-	// userTimeout ends a connection whose peer acknowledges nothing. It also counts
-	// while a peer keeps its window shut, so it must outlast a paused reader.
+	// userTimeout ends a connection whose peer acknowledges nothing, keep-alive probes
+	// included. It also counts while a peer keeps its window shut, so it must outlast
+	// a paused reader.
 	userTimeout = 5 * time.Minute
+	// Probes find peers that are gone from an otherwise idle connection; there are no
+	// read deadlines, because they would end honest idle ones.
+	probeIdle, probeInterval = time.Minute, 15 * time.Second
 )
-
-// keepAlive finds peers that are gone from an otherwise idle connection; there are
-// no read deadlines, because they would end honest idle ones.
-var keepAlive = net.KeepAliveConfig{Enable: true, Idle: time.Minute, Interval: 15 * time.Second, Count: 4}
 
 // Dialer connects to an agent's destination on the agent's behalf.
 type Dialer interface {
@@ -51,8 +51,8 @@ type NetDialer struct {
 func (d NetDialer) Dial(ctx context.Context, src netip.Addr, dst netip.AddrPort) (*net.TCPConn, error) {
 	keep := d.KeepSource != nil && d.KeepSource(dst.Addr())
 	nd := net.Dialer{
-		Timeout:         attemptTimeout,
-		KeepAliveConfig: keepAlive,
+		Timeout:   attemptTimeout,
+		KeepAlive: -1, // patience sees to it
 		Control: func(_, _ string, c syscall.RawConn) error {
 			return control(c, func(fd int) error {
 				if keep {
@@ -65,6 +65,7 @@ func (d NetDialer) Dial(ctx context.Context, src netip.Addr, dst netip.AddrPort)
 						return fmt.Errorf("IP_BIND_ADDRESS_NO_PORT: %w", err)
 					}
 				}
+				patience(fd)
 				return setMark(fd, d.Mark)
 			})
 		},
@@ -80,13 +81,16 @@ func (d NetDialer) Dial(ctx context.Context, src netip.Addr, dst netip.AddrPort)
 	return c.(*net.TCPConn), nil
 }
 
-// patience sets how long a silent peer is borne.
-func patience(c *net.TCPConn) {
-	_ = c.SetKeepAliveConfig(keepAlive)
-	if rc, err := c.SyscallConn(); err == nil {
-		_ = control(rc, func(fd int) error {
-			return unix.SetsockoptInt(fd, unix.SOL_TCP, unix.TCP_USER_TIMEOUT, int(userTimeout.Milliseconds()))
-		})
+// patience sets how long a silent peer is borne. No probes are counted: the user timeout
+// overrides their number (tcp(7)).
+func patience(fd int) {
+	for _, o := range [...]struct{ level, name, value int }{
+		{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
+		{unix.SOL_TCP, unix.TCP_KEEPIDLE, int(probeIdle.Seconds())},
+		{unix.SOL_TCP, unix.TCP_KEEPINTVL, int(probeInterval.Seconds())},
+		{unix.SOL_TCP, unix.TCP_USER_TIMEOUT, int(userTimeout.Milliseconds())},
+	} {
+		_ = unix.SetsockoptInt(fd, o.level, o.name, o.value) // a kernel without one of them relays all the same
 	}
 }
 
@@ -111,7 +115,7 @@ func (s *Server) connect(ctx context.Context, facts *policy.Flow) (*net.TCPConn,
 			}
 		}
 	}
-	go dial(facts.Dst)
+	s.work.run(func() { dial(facts.Dst) })
 	var (
 		others  []netip.Addr
 		asked   bool
@@ -124,7 +128,6 @@ func (s *Server) connect(ctx context.Context, facts *policy.Flow) (*net.TCPConn,
 		select {
 		case a := <-results:
 			if a.err == nil {
-				patience(a.conn)
 				return a.conn, nil
 			}
 			errs = append(errs, a.err)
@@ -137,7 +140,8 @@ func (s *Server) connect(ctx context.Context, facts *policy.Flow) (*net.TCPConn,
 			others, asked = s.alternatives(facts), true
 		}
 		if len(others) > 0 {
-			go dial(others[0])
+			next := others[0]
+			s.work.run(func() { dial(next) })
 			others, pending = others[1:], pending+1
 			delay.Reset(attemptDelay)
 		} else if pending == 0 {

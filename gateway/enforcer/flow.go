@@ -137,7 +137,6 @@ func (f *flow) join(ctx context.Context, v verdict, p *peeked) {
 		}
 		return
 	}
-	patience(f.client)
 	server, err := f.srv.connect(ctx, &v.facts)
 	if err != nil {
 		reset(f.client)
@@ -163,9 +162,11 @@ func (f *flow) join(ctx context.Context, v verdict, p *peeked) {
 		return
 	}
 	if err := f.relay(func(n relay.Totals) {
-		defer f.srv.leave(f)
-		defer f.survive()
-		f.closed(v, n.Out+int64(first), n.In, message)
+		f.srv.work.run(func() {
+			defer f.srv.leave(f)
+			defer f.survive()
+			f.closed(v, n.Out+int64(first), n.In, message)
+		})
 	}); err != nil {
 		f.closed(v, int64(first), 0, err.Error())
 	}

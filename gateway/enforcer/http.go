@@ -13,7 +13,6 @@ import (
 // serveHTTP hands a plain HTTP connection over. Its first permitted request opens the
 // flow; from then on it is that name's.
 func (f *flow) serveHTTP(ctx context.Context, facts policy.Flow, p *peeked) {
-	patience(f.client)
 	client := &counted{Conn: f.client, peeked: p.data}
 	g := &httpGate{flow: f, facts: facts}
 	f.srv.opt.HTTP.ServeFlow(ctx, client, facts, g)

@@ -27,14 +27,17 @@ type Listener interface {
 // Listen opens the TPROXY listener: a transparent socket, whose connections keep
 // the original destination as their local address (kernel documentation,
 // networking/tproxy). Its sockets carry mark, so that the output chain lets
-// answers to agents out. It needs CAP_NET_ADMIN.
+// answers to agents out. What is set on it, each accepted socket inherits, for free.
+// It needs CAP_NET_ADMIN.
 func Listen(ctx context.Context, addr netip.AddrPort, mark uint32) (Listener, error) {
 	lc := net.ListenConfig{
+		KeepAlive: -1, // inherited, not set again
 		Control: func(_, _ string, c syscall.RawConn) error {
 			return control(c, func(fd int) error {
 				if err := unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_TRANSPARENT, 1); err != nil {
 					return fmt.Errorf("IP_TRANSPARENT: %w", err)
 				}
+				patience(fd)
 				return setMark(fd, mark)
 			})
 		},

@@ -167,16 +167,16 @@ func together(n int, do func(int) error) error {
 
 // looped is a listener on loopback whose connections all mean one destination.
 type looped struct {
-	*net.TCPListener
+	Listener
 	port atomic.Uint32
 }
 
 func (l *looped) Accept() (Conn, error) {
-	c, err := l.AcceptTCP()
-	if err != nil {
-		return Conn{}, err
+	c, err := l.Listener.Accept()
+	if err == nil {
+		c.Src, c.Dst = netip.AddrPortFrom(agent, uint16(l.port.Add(1))), netip.AddrPortFrom(github, 443)
 	}
-	return Conn{TCPConn: c, Src: netip.AddrPortFrom(agent, uint16(l.port.Add(1))), Dst: netip.AddrPortFrom(github, 443)}, nil
+	return c, err
 }
 
 // toOrigin dials the other process in place of the destination.
@@ -203,10 +203,10 @@ func newLoad(b *testing.B, rec audit.Recorder) *load {
 			b.Fatal(err)
 		}
 	}
-	tcp, err := net.Listen("tcp4", "127.0.0.1:0")
+	ln, err := Listen(context.Background(), netip.MustParseAddrPort("127.0.0.1:0"), 0)
 	must(err)
 	cmd := exec.Command(os.Args[0], "-test.run=^TestLoad$")
-	cmd.Env = append(os.Environ(), loadEnv+"="+tcp.Addr().String())
+	cmd.Env = append(os.Environ(), loadEnv+"="+ln.(tproxyListener).Addr().String())
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	must(err)
@@ -224,7 +224,7 @@ func newLoad(b *testing.B, rec audit.Recorder) *load {
 		Ruleset: func() *policy.Ruleset { return rs }, Pins: pins, Resolver: &resolver{pins: pins}, Audit: rec, HTTP: noHTTP{},
 		Dialer: dialer, Limits: Limits{FlowsPerSource: 20_000}, Logf: b.Logf,
 	})
-	go func() { _ = s.Serve(context.Background(), &looped{TCPListener: tcp.(*net.TCPListener)}) }()
+	go func() { _ = s.Serve(context.Background(), &looped{Listener: ln}) }()
 	b.Cleanup(func() {
 		in.Close()
 		_ = cmd.Wait()

@@ -75,6 +75,7 @@ type Server struct {
 	base   context.Context // of every flow
 	stop   context.CancelFunc
 	engine *relay.Engine
+	work   workers
 	peeks  atomic.Int64  // bytes bound in large peeks
 	gen    atomic.Uint64 // of the ruleset; Rejudge moves it on
 
@@ -105,7 +106,7 @@ func New(opt Options) *Server {
 	}
 	base, stop := context.WithCancel(context.Background())
 	return &Server{
-		opt: opt, base: base, stop: stop, engine: relay.New(),
+		opt: opt, base: base, stop: stop, engine: relay.New(), work: newWorkers(base.Done()),
 		listeners: map[Listener]struct{}{}, flows: map[*flow]struct{}{}, perSource: map[netip.Addr]int{},
 	}
 }
@@ -181,7 +182,7 @@ func (s *Server) accept(c Conn) {
 		f.refused(v, "too many flows at once")
 		return
 	}
-	go func() {
+	s.work.run(func() {
 		defer func() {
 			if f.pair == nil { // else it ends when the relay does
 				s.leave(f)
@@ -189,7 +190,7 @@ func (s *Server) accept(c Conn) {
 		}()
 		defer f.survive()
 		f.run(ctx)
-	}()
+	})
 }
 
 // survive is deferred. A fault in the handling of one flow must not end all others; and the

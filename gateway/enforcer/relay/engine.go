@@ -33,8 +33,9 @@ type Totals struct {
 }
 
 // Join relays between client and server until both directions have ended or one has
-// failed, closes both and then calls done in a goroutine of its own. The connections are
-// the engine's from now on; where Join fails they are reset, and done is not called.
+// failed, closes both and then calls done, which must not block: it is in the way of the
+// other pairs. The connections are the engine's from now on; where Join fails they are
+// reset, and done is not called.
 func (e *Engine) Join(client, server *net.TCPConn, done func(Totals)) (*Pair, error) {
 	l, err := e.pick()
 	if err != nil {
@@ -83,8 +84,7 @@ func (e *Engine) pick() (*loop, error) {
 	return e.loops[int(e.next.Add(1))%len(e.loops)], nil
 }
 
-// Close resets what is still relayed and ends the loops. The calls of done may outlast
-// it.
+// Close resets what is still relayed and ends the loops.
 func (e *Engine) Close() {
 	e.mu.Lock()
 	e.closed = true

@@ -1,7 +1,10 @@
 package relay
 
 import (
+	"os"
 	"sync"
+	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,7 +21,10 @@ const (
 
 // loop is one epoll and the pairs that it drives.
 type loop struct {
-	epoll, wake int
+	epollFD int
+	epoll   *os.File // in Go's own poller, so that a loop without events has no thread
+	waiting syscall.RawConn
+	wake    int
 
 	mu      sync.Mutex
 	slots   []slot
@@ -47,6 +53,7 @@ func newLoop() (*loop, error) {
 	}
 	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	if err == nil {
+		_ = unix.SetNonblock(ep, true)
 		err = unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, wake, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: wakeSlot})
 		if err != nil {
 			_ = unix.Close(wake)
@@ -56,7 +63,15 @@ func newLoop() (*loop, error) {
 		_ = unix.Close(ep)
 		return nil, err
 	}
-	return &loop{epoll: ep, wake: wake, buf: make([]byte, chunk)}, nil
+	l := &loop{epollFD: ep, epoll: os.NewFile(uintptr(ep), "epoll"), wake: wake, buf: make([]byte, chunk)}
+	if l.waiting, err = l.epoll.SyscallConn(); err == nil {
+		err = l.epoll.SetReadDeadline(time.Time{}) // fails if Go's poller did not take it
+	}
+	if err != nil {
+		l.closeFDs()
+		return nil, err
+	}
+	return l, nil
 }
 
 // add makes p the loop's. The lock keeps the loop from p until both ends are watched.
@@ -122,12 +137,8 @@ func (l *loop) wakeLocked() {
 
 func (l *loop) run() {
 	for {
-		timeout := -1
-		if len(l.ready) > 0 { // left over from turns that ran out of budget
-			timeout = 0
-		}
-		n, err := unix.EpollWait(l.epoll, l.events[:], timeout)
-		if err != nil && err != unix.EINTR {
+		n, err := l.wait(len(l.ready) == 0)
+		if err != nil {
 			// Cannot be, short of a foreign close of our descriptor: nothing
 			// that this loop holds can go on.
 			l.stop()
@@ -150,6 +161,21 @@ func (l *loop) run() {
 			l.ready = turns[:0]
 		}
 	}
+}
+
+// wait returns the number of events. It parks the goroutine while there are none.
+func (l *loop) wait(park bool) (n int, err error) {
+	waitErr := l.waiting.Read(func(uintptr) bool {
+		n, err = unix.EpollWait(l.epollFD, l.events[:], 0)
+		if err == unix.EINTR {
+			n, err = 0, nil
+		}
+		return n != 0 || err != nil || !park
+	})
+	if waitErr != nil {
+		return 0, waitErr
+	}
+	return n, err
 }
 
 // collect notes what the first n events say and lists the pairs that they concern.
@@ -193,6 +219,10 @@ func (l *loop) shut() {
 	l.pipes.close()
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.closeFDs()
+}
+
+func (l *loop) closeFDs() {
 	_ = unix.Close(l.wake)
-	_ = unix.Close(l.epoll)
+	l.epoll.Close()
 }

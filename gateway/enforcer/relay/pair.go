@@ -42,7 +42,7 @@ func (p *Pair) Reset() { p.loop.reset(p) }
 
 // watch tells epoll what to report of an end.
 func (p *Pair) watch(op, side int, events uint32) error {
-	return unix.EpollCtl(p.loop.epoll, op, p.ends[side].fd,
+	return unix.EpollCtl(p.loop.epollFD, op, p.ends[side].fd,
 		&unix.EpollEvent{Events: events, Fd: p.slot<<1 | int32(side), Pad: p.gen})
 }
 
@@ -102,5 +102,5 @@ func (p *Pair) end(reset bool) {
 			_ = unix.Close(p.ends[side].fd)
 		}
 	}
-	go p.done(Totals{Out: p.ways[0].moved, In: p.ways[1].moved})
+	p.done(Totals{Out: p.ways[0].moved, In: p.ways[1].moved})
 }
