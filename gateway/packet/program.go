@@ -25,6 +25,15 @@ const gateSize = 1 << 20
 // gateTimeout is what an element of the gate lapses after unless it says otherwise.
 const gateTimeout = 10 * time.Minute
 
+// What one agent may ask of the resolver. Every question from a new port or to another
+// address is an entry in the table of connections, and every connection a descriptor of the
+// gateway; both belong to all agents. It is more than the resolver answers to one source.
+const (
+	questionRate, questionBurst = 500, 2000 // datagrams a second
+	questionRest                = 30 * time.Second
+	maxDialogues                = 100 // connections at once
+)
+
 // leaseTimeout is what the lease lapses after unless Renew says otherwise.
 const leaseTimeout = time.Second
 
@@ -66,6 +75,7 @@ type builder struct {
 
 	agents, never, egress, services, discovery *set
 	gate, gateShared, connections, lease       *set
+	questions, dialogues                       *set
 
 	forward, enforce *chain
 	refuse           map[Cause]*chain
@@ -121,6 +131,8 @@ func (b *builder) declareSets() {
 	b.gateShared = b.set(set{name: setGateShared, key: typeService, timeout: gateTimeout, size: gateSize, kept: true})
 	b.lease = b.set(set{name: setLease, key: []nftables.SetDatatype{nftables.TypeNFProto}, timeout: leaseTimeout, kept: true})
 	b.connections = b.set(set{name: "connections", key: []nftables.SetDatatype{nftables.TypeIPAddr}, dynamic: true, size: 1 << 16, kept: true})
+	b.questions = b.set(set{name: "dns_rate", key: []nftables.SetDatatype{nftables.TypeIPAddr}, dynamic: true, timeout: questionRest, size: 1 << 16, kept: true})
+	b.dialogues = b.set(set{name: "dns_connections", key: []nftables.SetDatatype{nftables.TypeIPAddr}, dynamic: true, size: 1 << 16, kept: true})
 }
 
 // services4 are the single services that the gateway itself may reach.
@@ -199,7 +211,12 @@ func (b *builder) prerouting(table *policy.KernelTable) {
 	c.add(invalid, drop)
 	c.add(proto(policy.TCP), notOpening, established, jump(again))
 	c.add(notProto(policy.TCP), known, jump(again))
+	// An ICMP error belongs to the connection that it is about: to mark it would mark that.
+	// So about flows that are not forwarded, none is.
+	c.add(notProto(policy.TCP), related, goto_(b.refuse[CauseDefault]))
+	c.add(proto(policy.UDP), ports(53, 53), overRate(b.questions, questionRate, questionBurst, fieldSource), goto_(b.refuse[CauseOverload]))
 	c.add(proto(policy.UDP), ports(53, 53), accept)
+	c.add(proto(policy.TCP), ports(53, 53), isNew, overConnections(b.dialogues, maxDialogues), goto_(b.refuse[CauseOverload]))
 	c.add(proto(policy.TCP), ports(53, 53), accept)
 	c.add(in(b.never, fieldDest), goto_(b.refuse[CauseInvariant]))
 	c.add(notUnicast, goto_(b.refuse[CauseInvariant]))

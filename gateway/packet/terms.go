@@ -97,8 +97,10 @@ var (
 	fromDHCPServer = cmpTerm("udp sport 67", &expr.Payload{DestRegister: reg1, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 2}, expr.CmpOpEq, be16(67))
 	fromDHCPClient = cmpTerm("udp sport 68", &expr.Payload{DestRegister: reg1, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 2}, expr.CmpOpEq, be16(68))
 
+	isNew       = ctState("new", expr.CtStateBitNEW)
 	established = ctState("established", expr.CtStateBitESTABLISHED)
 	known       = ctState("established,related", expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED)
+	related     = ctState("related", expr.CtStateBitRELATED)
 	invalid     = ctState("invalid", expr.CtStateBitINVALID)
 )
 
