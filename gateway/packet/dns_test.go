@@ -5,9 +5,12 @@ import (
 	"errors"
 	"net"
 	"testing"
+	"time"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/bulkhead-dev/bulkhead/gateway/policy"
 )
 
 // TestDNSIsBounded: one agent can take neither the resolver's connections nor the kernel's
@@ -32,10 +35,23 @@ func TestDNSIsBounded(t *testing.T) {
 	l.must(l.try(l.agent, "tcp", addrAgent2, hostPort(addrRefuse, 53)))
 
 	// Raw packets, because a socket would hear of the refusal and stop.
-	for i := range questionBurst + 2*questionRate {
-		l.inject(l.agent, ipv4(addrAgent, addrRefuse, 17, 0, udp(uint16(10000+i), 53, []byte("question"))))
+	overloaded := false
+	reader := denialReader{seen: map[deniedKey]int{}, f: func(d Denial) {
+		overloaded = overloaded || d.Cause == CauseOverload && d.Src.Addr().String() == addrAgent && d.Proto == policy.UDP
+	}}
+	question := ipv4(addrAgent, addrRefuse, 17, 0, udp(10000, 53, []byte("question")))
+	for deadline := time.Now().Add(patience); !overloaded && time.Now().Before(deadline); {
+		l.in(l.agent, func() {
+			fd, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
+			l.must(err)
+			defer unix.Close(fd)
+			for range 2 * questionBurst {
+				l.must(unix.Sendto(fd, question, 0, &unix.SockaddrInet4{Addr: [4]byte(question[16:20])}))
+			}
+		})
+		l.must(reader.count())
 	}
-	if err := l.try(l.agent, "udp", addrAgent, hostPort(addrRefuse, 53)); err == nil {
+	if !overloaded {
 		t.Error("a flood of questions has no end")
 	}
 	l.must(l.try(l.agent, "udp", addrAgent2, hostPort(addrRefuse, 53)))
