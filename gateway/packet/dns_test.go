@@ -54,7 +54,20 @@ func TestDNSIsBounded(t *testing.T) {
 	if !overloaded {
 		t.Error("a flood of questions has no end")
 	}
-	l.must(l.try(l.agent, "udp", addrAgent2, hostPort(addrRefuse, 53)))
+	other, err := l.dial(l.agent, "udp", addrAgent2, hostPort(addrRefuse, 53))
+	l.must(err)
+	defer other.Close()
+	for deadline := time.Now().Add(patience); ; { // the flood fills the resolver's socket for a moment
+		_, err = other.Write([]byte("word"))
+		l.must(err)
+		other.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+		if _, err = other.Read(make([]byte, 16)); err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("another agent suffers: %v", err)
+		}
+	}
 }
 
 // TestErrorsMarkNothing: an agent's ICMP error about a connection that the enforcer has is
