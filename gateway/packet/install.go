@@ -33,9 +33,11 @@ func kernelTable() *nftables.Table {
 	return &nftables.Table{Name: tableName, Family: nftables.TableFamilyINet}
 }
 
-// install replaces whatever program is loaded, in one transaction. Kept sets keep their
-// elements, unless what is there was made by a version with other sets or
-// hooks; then everything is replaced.
+// install replaces whatever program is loaded. Rules change in one transaction. The sets that
+// they need and that are not there yet come in one before: the kernel makes the elements
+// of a new set of ranges visible only some time after the rules, and packets in
+// between would match neither the old nor the new. Kept sets keep their elements.
+// What was made by a version with other sets or hooks is replaced as a whole.
 func (p *program) install() error {
 	c, err := dial()
 	if err != nil {
@@ -50,6 +52,16 @@ func (p *program) install() error {
 		c.DelTable(t)
 		t = c.AddTable(kernelTable())
 		old = &loaded{}
+	} else if len(old.chains) > 0 {
+		if err := p.addSets(c, t, old); err != nil {
+			return err
+		}
+		if err := c.Flush(); err != nil {
+			return fmt.Errorf("loading the sets of the kernel program: %w", explain(err))
+		}
+		if old, err = listing(c); err != nil {
+			return err
+		}
 	}
 	p.clear(c, t, old)
 	if err := p.write(c, t, old); err != nil {
@@ -123,7 +135,7 @@ func (p *program) clear(c *nftables.Conn, t *nftables.Table, old *loaded) {
 		c.FlushTable(t)
 	}
 	for _, s := range old.sets {
-		if !slices.ContainsFunc(p.sets, func(w *set) bool { return w.kept && w.name == s.Name }) {
+		if !slices.ContainsFunc(p.sets, func(w *set) bool { return w.name == s.Name }) {
 			c.DelSet(&nftables.Set{Table: t, Name: s.Name})
 		}
 	}
@@ -135,13 +147,8 @@ func (p *program) clear(c *nftables.Conn, t *nftables.Table, old *loaded) {
 }
 
 func (p *program) write(c *nftables.Conn, t *nftables.Table, old *loaded) error {
-	for _, s := range p.sets {
-		if s.kept && slices.ContainsFunc(old.sets, func(have *nftables.Set) bool { return have.Name == s.name }) {
-			continue
-		}
-		if err := s.install(c, t); err != nil {
-			return fmt.Errorf("set %s: %w", s.name, err)
-		}
+	if err := p.addSets(c, t, old); err != nil {
+		return err
 	}
 	for _, ch := range p.chains {
 		c.AddChain(ch.kernel(t))
@@ -149,6 +156,19 @@ func (p *program) write(c *nftables.Conn, t *nftables.Table, old *loaded) error 
 	for _, ch := range p.chains {
 		for _, r := range ch.rules {
 			c.AddRule(&nftables.Rule{Table: t, Chain: &nftables.Chain{Name: ch.name}, Exprs: r.exprs()})
+		}
+	}
+	return nil
+}
+
+// addSets adds the sets that are not there.
+func (p *program) addSets(c *nftables.Conn, t *nftables.Table, old *loaded) error {
+	for _, s := range p.sets {
+		if slices.ContainsFunc(old.sets, func(have *nftables.Set) bool { return have.Name == s.name }) {
+			continue
+		}
+		if err := s.install(c, t); err != nil {
+			return fmt.Errorf("set %s: %w", s.name, err)
 		}
 	}
 	return nil

@@ -1,6 +1,8 @@
 package packet
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"strings"
 	"time"
@@ -31,8 +33,22 @@ type set struct {
 	// dynamic lets rules add elements.
 	dynamic bool
 	size    uint32
-	// kept sets hold state: a reload leaves their elements alone.
+	// kept sets hold state: a reload leaves their elements alone. Others never change.
 	kept bool
+}
+
+// hash is eight hex digits of a digest of the content.
+func (s *set) hash() string {
+	h := sha256.New()
+	fmt.Fprint(h, s.keyType().Name, s.interval)
+	for _, r := range s.ranges {
+		from, to := r.From.As4(), r.To.As4()
+		h.Write(append(from[:], to[:]...))
+	}
+	for _, e := range s.elements {
+		h.Write(e.key)
+	}
+	return hex.EncodeToString(h.Sum(nil)[:4])
 }
 
 // element is one member of a set, in both renderings.

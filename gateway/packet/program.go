@@ -16,7 +16,6 @@ import (
 const (
 	setGate       = "gate"
 	setGateShared = "gate_shared"
-	setEgress     = "egress"
 )
 
 // gateSize bounds the gate. Elements take about 150 bytes of kernel memory each.
@@ -98,7 +97,12 @@ func build(cfg *Config, table *policy.KernelTable) *program {
 	return &b.prog
 }
 
+// set declares a set. One whose content the program fixes carries the content's hash in
+// its name: so an installed set of that name is the same set, and can stay.
 func (b *builder) set(s set) *set {
+	if !s.kept {
+		s.name += "_" + s.hash()
+	}
 	b.prog.sets = append(b.prog.sets, &s)
 	return &s
 }
@@ -121,7 +125,7 @@ var (
 func (b *builder) declareSets() {
 	b.agents = b.ranges("agents", ranges(b.cfg.Agents))
 	b.never = b.ranges("never", never)
-	b.egress = b.ranges(setEgress, ranges(b.cfg.Egress))
+	b.egress = b.ranges("egress", ranges(b.cfg.Egress))
 	b.services = b.set(set{name: "services", key: typeService, elements: b.services4()})
 	b.discovery = b.set(set{name: "neighbour_discovery", key: []nftables.SetDatatype{nftables.TypeICMP6Type}, elements: []element{
 		{"nd-router-solicit", []byte{133}}, {"nd-router-advert", []byte{134}},
@@ -270,7 +274,7 @@ func (b *builder) addresses(r []policy.AddrRange) *set {
 	}
 	s, ok := b.addrs[string(key)]
 	if !ok {
-		s = b.ranges(fmt.Sprintf("addresses_%d", len(b.addrs)+1), r)
+		s = b.ranges("addresses", r)
 		b.addrs[string(key)] = s
 	}
 	return s

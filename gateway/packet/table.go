@@ -6,8 +6,6 @@ import (
 	"net/netip"
 	"sync"
 
-	"github.com/google/nftables"
-
 	"github.com/bulkhead-dev/bulkhead/gateway/pin"
 	"github.com/bulkhead-dev/bulkhead/gateway/policy"
 )
@@ -100,10 +98,14 @@ func Text(cfg Config, table *policy.KernelTable) (string, error) {
 func (t *Table) Load(table *policy.KernelTable) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if err := build(&t.cfg, table).install(); err != nil {
+	return t.loadLocked(&t.cfg, table)
+}
+
+func (t *Table) loadLocked(cfg *Config, table *policy.KernelTable) error {
+	if err := build(cfg, table).install(); err != nil {
 		return err
 	}
-	t.current = table
+	t.cfg, t.current = *cfg, table
 	s, err := takeStamp()
 	t.stamp = s
 	return err
@@ -118,21 +120,7 @@ func (t *Table) SetEgress(prefixes []netip.Prefix) error {
 	if err := cfg.check(); err != nil {
 		return err
 	}
-	c, err := dial()
-	if err != nil {
-		return err
-	}
-	s := &set{name: setEgress, key: []nftables.SetDatatype{nftables.TypeIPAddr}, interval: true, ranges: ranges(prefixes)}
-	k := s.kernel(kernelTable())
-	c.FlushSet(k)
-	if err := c.SetAddElements(k, s.kernelElements()); err != nil {
-		return err
-	}
-	if err := c.Flush(); err != nil {
-		return fmt.Errorf("egress: %w", explain(err))
-	}
-	t.cfg = cfg
-	return nil
+	return t.loadLocked(&cfg, t.current)
 }
 
 // Close stops what the Table runs. The program stays in the kernel: closed is the
