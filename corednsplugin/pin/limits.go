@@ -18,8 +18,11 @@ const (
 	// resolves a name for each connection.
 	questionsPerSecond = 200
 	questionsBurst     = 1000
+	// maxPending bounds the questions of a source that wait for an answer: each holds one
+	// of the places that the forward plugin has for all of them.
+	maxPending = 100
 	// namesPerSecond, with a burst, counts names that were not asked for lately,
-	// per source and registrable domain.
+	// per source and zone.
 	namesPerSecond = 1
 	namesBurst     = 60
 	// maxLabel passes a SHA-1 in hexadecimal or a GUID; the labels of tunnels are
@@ -45,11 +48,12 @@ type limits struct {
 	factor  float64
 	buckets aging[bucketKey, bucket]
 	names   aging[nameKey, struct{}]
+	pending map[netip.Addr]int
 }
 
 type bucketKey struct {
-	src    netip.Addr
-	domain string // empty: all questions
+	src  netip.Addr
+	zone string // empty: all questions
 }
 
 type nameKey struct {
@@ -63,11 +67,31 @@ type bucket struct {
 }
 
 func newLimits(shared bool) *limits {
-	l := &limits{factor: 1}
+	l := &limits{factor: 1, pending: map[netip.Addr]int{}}
 	if shared {
 		l.factor = manyAgents
 	}
 	return l
+}
+
+// begin notes that a question of a source goes upstream, unless too many are there.
+func (l *limits) begin(src netip.Addr) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.pending[src] >= maxPending*int(l.factor) {
+		return false
+	}
+	l.pending[src]++
+	return true
+}
+
+// end notes that it came back.
+func (l *limits) end(src netip.Addr) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.pending[src]--; l.pending[src] == 0 {
+		delete(l.pending, src)
+	}
 }
 
 // question takes one question off a source's allowance.
@@ -96,7 +120,7 @@ func (l *limits) takeLocked(k bucketKey, rate, burst float64, now time.Time) boo
 // name judges a permitted name as a carrier of data. It returns what is wrong with
 // it, or nothing.
 func (l *limits) name(src netip.Addr, name string, now time.Time) string {
-	domain := registrable(name)
+	domain, zone := registrable(name)
 	below := strings.TrimSuffix(strings.TrimSuffix(name, domain), ".")
 	for label := range strings.SplitSeq(below, ".") {
 		if len(label) > maxLabel {
@@ -109,8 +133,8 @@ func (l *limits) name(src netip.Addr, name string, now time.Time) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	k := nameKey{src, name}
-	if _, ok := l.names.get(k, now); !ok && !l.takeLocked(bucketKey{src, domain}, namesPerSecond, namesBurst, now) {
-		return "too many different names below " + domain
+	if _, ok := l.names.get(k, now); !ok && !l.takeLocked(bucketKey{src, zone}, namesPerSecond, namesBurst, now) {
+		return "too many different names below " + zone
 	}
 	if !l.names.put(k, struct{}{}, now) {
 		return "too many different names"
@@ -118,14 +142,20 @@ func (l *limits) name(src netip.Addr, name string, now time.Time) string {
 	return ""
 }
 
-// registrable is the part of a name that somebody registered, the name itself if
-// it is a public suffix.
-func registrable(name string) string {
+// registrable returns the part of a name that somebody registered, the name itself if it is
+// a public suffix, and the zone in which names are counted. That is the same but below the
+// suffix of a private operator, as in *.servicebus.windows.net: there each name is a domain
+// of its own, and one wildcard holds them all.
+func registrable(name string) (domain, zone string) {
 	domain, err := publicsuffix.EffectiveTLDPlusOne(name)
 	if err != nil {
-		return name
+		domain = name
 	}
-	return domain
+	suffix, icann := publicsuffix.PublicSuffix(name)
+	if !icann && strings.Contains(suffix, ".") {
+		return domain, suffix
+	}
+	return domain, domain
 }
 
 // bits estimates the information of a text: its length times the Shannon entropy

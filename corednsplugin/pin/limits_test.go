@@ -1,12 +1,15 @@
 package pin
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/coredns/coredns/plugin"
 	"github.com/miekg/dns"
 
 	"github.com/bulkhead-dev/bulkhead/gateway/policy"
@@ -71,6 +74,56 @@ func TestNewNames(t *testing.T) {
 	}
 	if given > 600 {
 		t.Errorf("%d new names in 600 seconds", given)
+	}
+}
+
+// TestNewNamesBelowPrivateSuffix: where everybody's names are registered ones, a wildcard
+// over them is no way round the count.
+func TestNewNamesBelowPrivateSuffix(t *testing.T) {
+	agent := netip.MustParseAddr("10.20.1.4")
+	l, now := newLimits(false), time.Unix(1e9, 0)
+	for i := range namesBurst + 1 {
+		why := l.name(agent, fmt.Sprintf("gsm%deh.servicebus.windows.net", i), now)
+		if (why == "") != (i < namesBurst) {
+			t.Fatalf("name %d: %q", i, why)
+		}
+	}
+	if why := l.name(agent, "api.github.com", now); why != "" {
+		t.Error("another zone suffers:", why)
+	}
+}
+
+// TestPending: a source whose questions are not answered leaves room for the others.
+func TestPending(t *testing.T) {
+	r := newRig(t, compile(t, ruleset, environment()), policy.ScopeSource)
+	r.up.zone = zone()
+	arrived, release := make(chan struct{}), make(chan struct{})
+	r.Next = plugin.HandlerFunc(func(ctx context.Context, w dns.ResponseWriter, m *dns.Msg) (int, error) {
+		arrived <- struct{}{}
+		<-release
+		return r.up.ServeDNS(ctx, w, m)
+	})
+	var slow sync.WaitGroup
+	for range maxPending {
+		slow.Go(func() { r.query(t, "10.20.1.4", "api.example.org", dns.TypeA) })
+		<-arrived
+	}
+	m := r.query(t, "10.20.1.4", "api.example.org", dns.TypeA)
+	if m.Rcode != dns.RcodeServerFailure || ede(m) != "0 rule=invariant; reason=overload" {
+		t.Errorf("%s %s", dns.RcodeToString[m.Rcode], ede(m))
+	}
+	other := make(chan *dns.Msg)
+	go func() { other <- r.query(t, "10.20.1.5", "api.example.org", dns.TypeA) }()
+	<-arrived
+	close(release)
+	slow.Wait()
+	if m := <-other; len(m.Answer) == 0 {
+		t.Error("another agent suffers")
+	}
+	go func() { other <- r.query(t, "10.20.1.4", "api.example.org", dns.TypeA) }()
+	<-arrived
+	if m := <-other; len(m.Answer) == 0 {
+		t.Error("still refused when all were answered")
 	}
 }
 

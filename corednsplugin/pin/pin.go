@@ -22,6 +22,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/coredns/coredns/plugin"
@@ -209,8 +210,13 @@ func (p *Pin) pin(ctx context.Context, src netip.Addr, name string, addrs []pins
 	return answer{}, true
 }
 
-// admitTimeout is when a client would give up on us anyway.
-const admitTimeout = 3 * time.Second
+const (
+	// admitTimeout is when a client would give up on us anyway.
+	admitTimeout = 3 * time.Second
+	// admitKeys bounds one call of the gate. An answer has more keys than that where its
+	// addresses and the ports on which its name is permitted are many.
+	admitKeys = 1024
+)
 
 func (p *Pin) admit(ctx context.Context, keys []pins.GateKey, life time.Duration) error {
 	if len(keys) == 0 {
@@ -220,7 +226,12 @@ func (p *Pin) admit(ctx context.Context, keys []pins.GateKey, life time.Duration
 	defer cancel()
 	start := time.Now()
 	defer func() { admitDuration.Observe(time.Since(start).Seconds()) }()
-	return p.Gate.Admit(ctx, keys, life)
+	for some := range slices.Chunk(keys, admitKeys) {
+		if err := p.Gate.Admit(ctx, some, life); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // record writes the decision down. What cannot be written down is not answered.

@@ -353,3 +353,34 @@ func TestEvidence(t *testing.T) {
 		t.Errorf("record %+v", rec)
 	}
 }
+
+// TestManyKeys: an answer with many addresses, permitted on many ports, is more than one
+// call of the kernel's gate takes.
+func TestManyKeys(t *testing.T) {
+	wide := strings.Replace(ruleset, "webGroups: [tools], ports: [tcp/443]", "webGroups: [tools], ports: [tcp/8000-8199]", 1)
+	r := newRig(t, compile(t, wide, environment()), policy.ScopeSource)
+	answer := msg()
+	for i := range maxAddrs {
+		answer.Answer = append(answer.Answer, msg(fmt.Sprintf("api.example.org. 60 IN A 93.184.216.%d", i)).Answer...)
+	}
+	r.up.zone["api.example.org"] = answer
+	gate := &boundedGate{Gate: r.gate}
+	r.Gate = gate
+	if m := r.query(t, "10.20.1.4", "api.example.org", dns.TypeA); len(m.Answer) != maxAddrs {
+		t.Errorf("%d addresses, %s", len(m.Answer), ede(m))
+	}
+	if gate.most > 4096 || r.gate.Len() < 200*maxAddrs {
+		t.Errorf("%d keys at once, %d in all", gate.most, r.gate.Len())
+	}
+}
+
+// boundedGate notes the most keys that came at once.
+type boundedGate struct {
+	pins.Gate
+	most int
+}
+
+func (g *boundedGate) Admit(ctx context.Context, keys []pins.GateKey, ttl time.Duration) error {
+	g.most = max(g.most, len(keys))
+	return g.Gate.Admit(ctx, keys, ttl)
+}
