@@ -200,6 +200,17 @@ func (r *Report) Foreign() string {
 	return fmt.Sprintf("%s %% of the machine; %d of %d measurements above %.0f %%", newSpread(shares).text(0), spoilt, len(r.Samples), 100*noisy)
 }
 
+// Busy reports whether others used the machine during most measurements.
+func (r *Report) Busy() bool {
+	spoilt := 0
+	for _, s := range r.Samples {
+		if s.Foreign > noisy {
+			spoilt++
+		}
+	}
+	return 2*spoilt > len(r.Samples)
+}
+
 // Failed lists what did not succeed, by path and cell.
 func (r *Report) Failed() string {
 	count := map[string]int{}
