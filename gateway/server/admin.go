@@ -56,6 +56,9 @@ func (counters) reload(err error) {
 	rulesetBad.Set(0)
 }
 
+// unchanged notes that what is in force is what is on disk, again.
+func (counters) unchanged() { rulesetBad.Set(0) }
+
 // Readiness is the body of /readyz.
 type Readiness struct {
 	Ready   bool    `json:"ready"`

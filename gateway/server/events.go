@@ -19,7 +19,9 @@ func (r recorder) Record(rec audit.Record) error {
 	r.s.denials.note(&rec)
 	err := r.s.audit.Record(rec)
 	if err != nil {
-		r.s.log.Error("audit", "error", err)
+		if ok, more := r.s.auditFaults.say(); ok {
+			r.s.log.Error("audit", "error", err, "unsaid", more)
+		}
 	}
 	return err
 }

@@ -21,9 +21,33 @@ const (
 type ledger struct {
 	mu   sync.Mutex
 	open map[packet.Conn]bool
+	// withdrawn are those that a new ruleset ends, and what it said. Their end, with its
+	// bytes, is still to come.
+	withdrawn map[packet.Conn]withdrawal
 	// kept is true once the kernel's events are being read and what was there before
 	// them has been entered.
 	kept bool
+}
+
+// withdrawal is what a ruleset made of a flow that had been permitted before.
+type withdrawal struct {
+	decision policy.Decision
+	digest   string
+}
+
+// withdraw notes whether a flow is being ended by a new ruleset.
+func (l *ledger) withdraw(c packet.Conn, d policy.Decision, digest string, ended bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !ended {
+		delete(l.withdrawn, c) // it outlived the attempt, and is permitted again
+		return
+	}
+	if l.withdrawn == nil {
+		l.withdrawn = map[packet.Conn]withdrawal{}
+	}
+	d.Verdict = policy.Deny // also where it now needs the enforcer, which it cannot be given to
+	l.withdrawn[c] = withdrawal{d, digest}
 }
 
 // forwarded writes down the beginning and the end of flows that the kernel forwards.
@@ -79,6 +103,11 @@ func (s *Server) enterMissed(live map[packet.Conn]bool) {
 			closed = append(closed, c)
 		}
 	}
+	for c := range l.withdrawn {
+		if !live[c] && !l.open[c] {
+			delete(l.withdrawn, c)
+		}
+	}
 	l.mu.Unlock()
 	for _, c := range opened {
 		s.forwardedOpen(c, "found open: its beginning was not seen")
@@ -114,8 +143,13 @@ func (s *Server) forwardedClose(f packet.Flow, message string) {
 	l := &s.ledger
 	l.mu.Lock()
 	delete(l.open, f.Conn)
+	w, withdrawn := l.withdrawn[f.Conn]
+	delete(l.withdrawn, f.Conn)
 	l.mu.Unlock()
 	rec := s.forwardedRecord(f.Conn, message)
+	if withdrawn {
+		rec.Decision, rec.Digest, rec.Message = w.decision, w.digest, "withdrawn by a new ruleset"
+	}
 	rec.Activity, rec.BytesOut, rec.BytesIn, rec.Duration = audit.Close, int64(f.BytesOut), int64(f.BytesIn), f.Duration
 	if s.recorder().Record(rec) != nil {
 		s.hush()
@@ -127,13 +161,6 @@ func (s *Server) forwardedRecord(c packet.Conn, message string) audit.Record {
 	d := rules.Decide(&policy.Flow{Stage: policy.StagePacket, Src: c.Src.Addr(), Dst: c.Dst.Addr(), Proto: c.Proto, Port: c.Dst.Port()})
 	return audit.Record{Class: audit.NetworkActivity, Time: time.Now(), Src: c.Src, Dst: c.Dst, Proto: c.Proto,
 		Decision: d, Digest: rules.Digest(), Message: message}
-}
-
-// withdrawn writes down a forwarded flow that a new ruleset ends.
-func (s *Server) withdrawn(c packet.Conn, d policy.Decision, rules *policy.Ruleset) {
-	d.Verdict = policy.Deny
-	s.recorder().Record(audit.Record{Class: audit.NetworkActivity, Activity: audit.Close, Time: time.Now(), Src: c.Src, Dst: c.Dst,
-		Proto: c.Proto, Decision: d, Digest: rules.Digest(), Message: "withdrawn by a new ruleset"})
 }
 
 // hush has the lease looked at now and not at its next turn.

@@ -82,6 +82,7 @@ func (s *Server) reload(ctx context.Context) {
 	if err == nil {
 		if old := s.rules.Load(); old.Digest() == rules.Digest() && old.SameData(rules) {
 			s.lastErr.Store(nil)
+			s.events.unchanged()
 			return
 		}
 		err = s.apply(ctx, rules)
@@ -139,11 +140,9 @@ func (s *Server) sweep(ctx context.Context, rules *policy.Ruleset) (swept int) {
 func (s *Server) keep(rules *policy.Ruleset) func(packet.Conn) bool {
 	return func(c packet.Conn) bool {
 		d := rules.Decide(&policy.Flow{Stage: policy.StagePacket, Src: c.Src.Addr(), Dst: c.Dst.Addr(), Proto: c.Proto, Port: c.Dst.Port()})
-		if d.Permitted() && d.Tier == policy.TierKernel {
-			return true
-		}
-		s.withdrawn(c, d, rules)
-		return false
+		permitted := d.Permitted() && d.Tier == policy.TierKernel
+		s.ledger.withdraw(c, d, rules.Digest(), !permitted)
+		return permitted
 	}
 }
 

@@ -63,6 +63,7 @@ type Server struct {
 	ledger   ledger
 	// unwritten and news wake the lease and the service manager's informer.
 	unwritten, news chan struct{}
+	auditFaults     *terse
 	events          counters
 	denials         denials
 }
@@ -70,7 +71,8 @@ type Server struct {
 // Run runs a gateway until ctx ends, then lets flows end and returns. An error says
 // what could not start, in one line.
 func Run(ctx context.Context, cfg *config.Config, log hclog.Logger, version string) error {
-	s := &Server{cfg: cfg, log: log, version: version, unwritten: make(chan struct{}, 1), news: make(chan struct{}, 1)}
+	s := &Server{cfg: cfg, log: log, version: version, unwritten: make(chan struct{}, 1), news: make(chan struct{}, 1),
+		auditFaults: newTerse(time.Now)}
 	rules, err := s.prepare()
 	if err != nil {
 		return err
@@ -191,7 +193,12 @@ func (s *Server) resolverConfig() resolver.Config {
 
 func (s *Server) enforcerOptions() enforcer.Options {
 	log := s.log.Named("enforcer")
-	logf := func(format string, args ...any) { log.Warn(fmt.Sprintf(format, args...)) }
+	faults := newTerse(time.Now)
+	logf := func(format string, args ...any) {
+		if ok, more := faults.say(); ok {
+			log.Warn(fmt.Sprintf(format, args...), "unsaid", more)
+		}
+	}
 	dialer := enforcer.NetDialer{Mark: packet.EnforcerMark}
 	if s.cfg.SNAT == string(packet.SNATInternet) {
 		dialer.KeepSource = func(dst netip.Addr) bool { return !policy.IsInternet(dst) }
