@@ -210,7 +210,7 @@ func (s *Server) enforcerOptions() enforcer.Options {
 		Audit:    s.recorder(),
 		HTTP:     inspect.New(logf),
 		Dialer:   dialer,
-		Limits: enforcer.Limits{Flows: s.cfg.Limits.Flows, FlowsPerSource: s.cfg.Limits.FlowsPerSource,
+		Limits: enforcer.Limits{Flows: s.affordable(s.cfg.Limits.Flows), FlowsPerSource: s.cfg.Limits.FlowsPerSource,
 			HelloTimeout: s.cfg.Limits.HelloTimeout},
 		Logf: logf,
 	}

@@ -66,7 +66,8 @@ func TestOutOfDescriptors(t *testing.T) {
 	pid := s.Process.PID()
 	fds, _ := s.used()
 	var old unix.Rlimit
-	s.must(unix.Prlimit(pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(fds + 16), Max: uint64(fds + 16)}, &old))
+	s.must(unix.Prlimit(pid, unix.RLIMIT_NOFILE, nil, &old))
+	s.must(unix.Prlimit(pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(fds + 16), Max: old.Max}, nil))
 	conns := s.dialMany(s.research, 200)
 	s.fails("a tool call without descriptors", s.tool)
 	s.must(unix.Prlimit(pid, unix.RLIMIT_NOFILE, &old, nil))
