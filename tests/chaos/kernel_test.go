@@ -46,6 +46,7 @@ func TestProgramFlushed(t *testing.T) {
 		return netlink.RuleDel(rule)
 	}))
 	s.fails("a tool call without the route to the enforcer", s.tool)
+	s.eventually("the self-test notices", func() bool { return s.ready() == http.StatusServiceUnavailable })
 	s.works("a tool call", s.tool)
 	s.eventually("ready", func() bool { return s.ready() == http.StatusOK })
 	s.close()

@@ -40,7 +40,7 @@ func answer(q *dns.Msg, change func(*dns.Msg)) [][]byte {
 	if q.Question[0].Qtype == dns.TypeA {
 		m.Answer = []dns.RR{&dns.A{Hdr: dns.RR_Header{Name: q.Question[0].Name, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 60}, A: lab.GitHub.AsSlice()}}
 	}
-	if change != nil {
+	if change != nil && len(m.Answer) > 0 {
 		change(m)
 	}
 	b, err := m.Pack()
@@ -71,13 +71,17 @@ func TestUpstream(t *testing.T) {
 	s.must(err)
 	go l.serve(pc)
 	for name, lie := range map[string]func(q *dns.Msg) [][]byte{
-		"dead":       func(*dns.Msg) [][]byte { return nil },
-		"wrong id":   func(q *dns.Msg) [][]byte { return answer(q, func(m *dns.Msg) { m.Id++; evil(m) }) },
-		"wrong name": func(q *dns.Msg) [][]byte { return answer(q, func(m *dns.Msg) { m.Answer[0].Header().Name = "www.attacker.example."; evil(m) }) },
+		"dead":     func(*dns.Msg) [][]byte { return nil },
+		"wrong id": func(q *dns.Msg) [][]byte { return answer(q, func(m *dns.Msg) { m.Id++; evil(m) }) },
+		"wrong name": func(q *dns.Msg) [][]byte {
+			return answer(q, func(m *dns.Msg) { m.Answer[0].Header().Name = "www.attacker.example."; evil(m) })
+		},
 		"wrong question": func(q *dns.Msg) [][]byte {
 			return answer(q, func(m *dns.Msg) { m.Question[0].Name = "www.attacker.example."; evil(m) })
 		},
-		"private":  func(q *dns.Msg) [][]byte { return answer(q, func(m *dns.Msg) { m.Answer[0].(*dns.A).A = lab.DatabaseIP.AsSlice() }) },
+		"private": func(q *dns.Msg) [][]byte {
+			return answer(q, func(m *dns.Msg) { m.Answer[0].(*dns.A).A = lab.DatabaseIP.AsSlice() })
+		},
 		"question": func(q *dns.Msg) [][]byte { return answer(q, func(m *dns.Msg) { m.Response = false }) },
 		"garbage":  func(*dns.Msg) [][]byte { return [][]byte{make([]byte, 11), {0xff}, make([]byte, 60000)} },
 		"huge": func(q *dns.Msg) [][]byte {
