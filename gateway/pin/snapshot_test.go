@@ -167,3 +167,30 @@ func TestReadmitAndExpire(t *testing.T) {
 		t.Error("a failing gate goes unnoticed")
 	}
 }
+
+// TestRetire: keys that the ruleset before asked for go, those that any name still needs stay.
+func TestRetire(t *testing.T) {
+	s, gate, ctx := New(Options{}), &FakeGate{}, context.Background()
+	mustAdd(t, s, agent, "a.example", one(addr(1), 0))
+	mustAdd(t, s, agent, "b.example", one(addr(1), 0))
+	mustAdd(t, s, agent, "a.example", one(addr(2), 0))
+	if err := s.Readmit(ctx, gate, tls443); err != nil || gate.Len() != 2 {
+		t.Fatalf("%d keys, %v", gate.Len(), err)
+	}
+	after := func(_, _ netip.Addr, name string) []policy.ProtoPort {
+		if name == "b.example" {
+			return []policy.ProtoPort{{Proto: policy.TCP, Port: 443}}
+		}
+		return nil
+	}
+	if err := s.Retire(ctx, gate, tls443, after); err != nil {
+		t.Fatal(err)
+	}
+	if gate.Len() != 1 || gate.Life(GateKey{Src: agent, Dst: addr(1), Proto: policy.TCP, Port: 443}) == 0 {
+		t.Errorf("%d keys, want the one that b.example needs", gate.Len())
+	}
+	gate.Fail(errors.New("netlink"))
+	if err := s.Retire(ctx, gate, tls443, after); err == nil {
+		t.Error("a failing gate goes unnoticed")
+	}
+}

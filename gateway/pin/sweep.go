@@ -135,6 +135,34 @@ func (s *Store) Readmit(ctx context.Context, gate Gate, ports Ports) error {
 	return s.readmit(ctx, gate, ports, func(Entry) bool { return true })
 }
 
+// Retire revokes the keys of pins that a new ruleset no longer asks for, so that the kernel
+// refuses what nothing could permit at its first packet. Call it before Readmit, which puts
+// back what a question meanwhile has asked for. The pins stay: a later ruleset may permit their
+// names again.
+func (s *Store) Retire(ctx context.Context, gate Gate, before, after Ports) error {
+	stale, wanted := map[GateKey]bool{}, map[GateKey]bool{}
+	var old, kept []GateKey
+	for e := range s.Entries() {
+		old = Keys(old[:0], e.Source, e.Name, e.Addr, before)
+		kept = Keys(kept[:0], e.Source, e.Name, e.Addr, after)
+		for _, k := range kept { // another name of the address may need it
+			wanted[k] = true
+			delete(stale, k)
+		}
+		for _, k := range old {
+			if !wanted[k] {
+				stale[k] = true
+			}
+		}
+	}
+	for batch := range slices.Chunk(slices.Collect(maps.Keys(stale)), maxBatch) {
+		if err := gate.Revoke(ctx, batch); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // readmit gathers keys by the hour in which their pins go, because one call of the
 // gate has one lifetime. Rounding up is harmless: the enforcer judges the pin, not
 // the key.

@@ -210,14 +210,19 @@ func (s *Server) save() error {
 	return nil
 }
 
-// Readmit puts every pin into the gate again: after the kernel program was loaded,
-// and after a reload changed what names may do.
-func (s *Server) Readmit(ctx context.Context) error {
+// Readmit puts every pin into the gate again, after the kernel program was loaded or a reload
+// changed what names may do. Before is the ruleset before that: what it had put there and the
+// one in force does not want is taken out.
+func (s *Server) Readmit(ctx context.Context, before *policy.Ruleset) error {
 	rules := s.config.Rules()
 	if rules == nil {
 		return nil
 	}
-	return s.config.Pins.Readmit(ctx, s.config.Gate, rules.Gate)
+	var err error
+	if before != nil && before != rules {
+		err = s.config.Pins.Retire(ctx, s.config.Gate, before.Gate, rules.Gate)
+	}
+	return errors.Join(err, s.config.Pins.Readmit(ctx, s.config.Gate, rules.Gate))
 }
 
 func (s *Server) maintain(ctx context.Context) {

@@ -158,7 +158,7 @@ func TestRestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	again := start(t, Config{State: state})
-	if err := again.Readmit(context.Background()); err != nil {
+	if err := again.Readmit(context.Background(), nil); err != nil {
 		t.Fatal(err)
 	}
 	if again.config.Pins.Lookup(agent, public, "api.example.org").State != policy.PinMatch ||
@@ -182,7 +182,7 @@ func TestNotReady(t *testing.T) {
 	if m.Rcode != dns.RcodeServerFailure || ede(m) != "rule=invariant; reason=not-ready" {
 		t.Errorf("%v", m)
 	}
-	if err := r.Readmit(context.Background()); err != nil {
+	if err := r.Readmit(context.Background(), nil); err != nil {
 		t.Error(err)
 	}
 }

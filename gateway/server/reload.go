@@ -100,20 +100,23 @@ func (s *Server) reload(ctx context.Context) {
 
 // apply puts a compiled ruleset in force: in the kernel first, because what it
 // refuses there needs no further decision; then for everybody who asks; then for the
-// flows that are already there. With an error the ruleset before stays in force.
+// flows that are already there, and for those that pins let in. With an error the
+// ruleset before stays in force.
 func (s *Server) apply(ctx context.Context, rules *policy.Ruleset) error {
 	if err := s.table.Load(rules.Flatten()); err != nil {
 		return fmt.Errorf("the kernel did not take the program: %w", err)
 	}
-	s.rules.Store(rules)
-	if err := s.resolver.Readmit(ctx); err != nil {
-		// Closed, not open: what is missing in the gate is refused until it is asked for again.
-		s.log.Error("pins are not in the kernel's gate; agents have to resolve again", "error", err)
-	}
+	before := s.rules.Swap(rules)
 	withdrawn := s.enforcer.Rejudge(ctx)
 	swept := s.sweep(ctx, rules)
 	if withdrawn+swept > 0 {
 		s.log.Info("flows withdrawn", "enforcer", withdrawn, "kernel", swept)
+	}
+	// Last, because it takes long where pins are many and flows must end soon.
+	if err := s.resolver.Readmit(ctx, before); err != nil {
+		// Closed, not open: what is missing in the gate is refused until it is asked for
+		// again, and what is too much there is refused by the enforcer.
+		s.log.Error("pins and the kernel's gate do not agree; agents may have to resolve again", "error", err)
 	}
 	return nil
 }
