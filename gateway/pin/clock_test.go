@@ -29,8 +29,8 @@ func TestClockJumps(t *testing.T) {
 		{time.Hour, policy.PinMatch, true},
 		{-time.Hour, policy.PinMatch, false},
 		{-48 * time.Hour, policy.PinMatch, false},
-		{72 * time.Hour, policy.PinNone, false},
-		{-24 * time.Hour, policy.PinMatch, false},
+		{73 * time.Hour, policy.PinNone, false},
+		{-25 * time.Hour, policy.PinMatch, false},
 	} {
 		now = now.Add(tc.jump)
 		if m := s.Lookup(src, addr, "api.github.com"); m.State != tc.state || m.Stale != tc.stale {

@@ -125,6 +125,7 @@ func TestOneSource(t *testing.T) {
 	s.must(s.get(s.research, "https://"+lab.ToolName+"/"))
 	s.works("a tool call", s.tool)
 	before, _ := s.used()
+	faults(4) // five below
 	other := func(t *testing.T) {
 		t.Helper()
 		if err := s.tool(); err != nil {

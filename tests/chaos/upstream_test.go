@@ -70,6 +70,7 @@ func TestUpstream(t *testing.T) {
 	pc, err := s.Host(lab.Platform).ListenPacket(upstreamAddr.String() + ":53")
 	s.must(err)
 	go l.serve(pc)
+	faults(7) // eight below
 	for name, lie := range map[string]func(q *dns.Msg) [][]byte{
 		"dead":     func(*dns.Msg) [][]byte { return nil },
 		"wrong id": func(q *dns.Msg) [][]byte { return answer(q, func(m *dns.Msg) { m.Id++; evil(m) }) },
