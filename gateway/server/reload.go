@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -157,16 +159,21 @@ func (s *Server) watch(ctx context.Context) {
 	defer signal.Stop(hup)
 	refresh := time.NewTicker(max(s.cfg.ServiceTags.Refresh, time.Minute))
 	defer refresh.Stop()
-	var changes <-chan fsnotify.Event
 	watcher, err := fsnotify.NewWatcher()
+	var changes <-chan fsnotify.Event
+	var lost <-chan error
 	if err == nil {
 		defer watcher.Close()
-		// The directory, not the file: editors and mounted volumes replace files.
-		err = watcher.Add(filepath.Dir(s.cfg.Policy.File))
-		changes = watcher.Events
+		for _, dir := range s.watchedDirs() {
+			// One that is not there yet is looked at every refresh interval.
+			if missing := watcher.Add(dir); missing != nil && !errors.Is(missing, fs.ErrNotExist) {
+				err = errors.Join(err, missing)
+			}
+		}
+		changes, lost = watcher.Events, watcher.Errors
 	}
 	if err != nil {
-		s.log.Warn("changes of the ruleset are not noticed; send SIGHUP", "error", err)
+		s.log.Warn("changes of the ruleset or its data are not noticed; send SIGHUP", "error", err)
 	}
 	var quiet <-chan time.Time
 	for {
@@ -181,7 +188,11 @@ func (s *Server) watch(ctx context.Context) {
 			switch {
 			case !open:
 				changes = nil
-			case filepath.Base(change.Name) == filepath.Base(s.cfg.Policy.File):
+			case s.concerns(change.Name):
+				quiet = time.After(settle)
+			}
+		case <-lost: // changes, most likely; unread, it would hold up the rest
+			if quiet == nil {
 				quiet = time.After(settle)
 			}
 		case <-quiet:
@@ -189,6 +200,33 @@ func (s *Server) watch(ctx context.Context) {
 			s.reload(ctx)
 		}
 	}
+}
+
+// watchedDirs are where the ruleset and its data lie: directories, not files, because editors
+// and mounted volumes replace files.
+func (s *Server) watchedDirs() []string {
+	dirs := []string{filepath.Dir(s.cfg.Policy.File)}
+	if s.cfg.Feeds.Dir != "" {
+		dirs = append(dirs, filepath.Clean(s.cfg.Feeds.Dir))
+	}
+	if s.cfg.ServiceTags.File != "" {
+		dirs = append(dirs, filepath.Dir(s.cfg.ServiceTags.File))
+	}
+	slices.Sort(dirs)
+	return slices.Compact(dirs)
+}
+
+// concerns reports whether a changed file is the ruleset or data of its groups. A volume that
+// Kubernetes mounts changes all its files at once by one link, ..data.
+func (s *Server) concerns(changed string) bool {
+	changed = filepath.Clean(changed)
+	switch {
+	case filepath.Base(changed) == "..data", changed == filepath.Clean(s.cfg.Policy.File):
+		return true
+	case s.cfg.ServiceTags.File != "" && changed == filepath.Clean(s.cfg.ServiceTags.File):
+		return true
+	}
+	return s.cfg.Feeds.Dir != "" && filepath.Dir(changed) == filepath.Clean(s.cfg.Feeds.Dir)
 }
 
 // ownAddresses are the addresses of this machine, which agents may reach for DNS
