@@ -5,12 +5,13 @@ VERSION  ?= 0.1.0-dev
 GOFLAGS  += -trimpath
 LDFLAGS  := -s -w -X main.version=$(VERSION)
 FUZZTIME ?= 30s
+SOAKTIME ?= 20m
 
 # What the lab's clients and comparisons need beside Go: Debian's package for each
 # program. Nothing is installed that is already there.
 NEEDS := curl:curl python3:python3 node:nodejs nft:nftables
 
-.PHONY: help build demo test lint fuzz bench bench-go deps clean
+.PHONY: help build demo test lint fuzz bench bench-go soak deps clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +45,16 @@ bench-go: ## Go benchmarks of the evaluator, the peek, the pins and the audit, w
 	@mkdir -p dist
 	$(GO) test -run '^$$' -bench . -benchmem -count 6 ./gateway/... ./corednsplugin/... >dist/bench.txt || { cat dist/bench.txt; exit 1; }
 	$(GO) tool benchstat dist/bench.txt
+
+soak: ## traffic, reloads and kills for SOAKTIME (20m) in the background, log in bin/soak.log (FG=1: wait for it)
+	@mkdir -p bin
+	$(GO) build -o bin/soak ./tests/soak
+ifdef FG
+	bin/soak -for $(SOAKTIME)
+else
+	@nohup bin/soak -for $(SOAKTIME) >bin/soak.log 2>&1 </dev/null & \
+	echo "soaking for $(SOAKTIME) as process $$!; progress and the table at the end: $(CURDIR)/bin/soak.log"
+endif
 
 deps: ## install the clients that the lab's tests use
 	@missing=; for need in $(NEEDS); do command -v $${need%%:*} >/dev/null 2>&1 || missing="$$missing $${need##*:}"; done; \
