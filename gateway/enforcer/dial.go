@@ -96,19 +96,21 @@ func patience(fd int) {
 
 // connect dials the flow's destination and, if that does not answer, other addresses
 // that are pinned to the same name and permitted in their own right. The client's
-// handshake is complete, so it can no longer fail over by itself.
-func (s *Server) connect(ctx context.Context, facts *policy.Flow) (*net.TCPConn, error) {
+// handshake is complete, so it can no longer fail over by itself. It returns the address that
+// answered.
+func (s *Server) connect(ctx context.Context, facts *policy.Flow) (*net.TCPConn, netip.Addr, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	type attempt struct {
 		conn *net.TCPConn
+		dst  netip.Addr
 		err  error
 	}
 	results := make(chan attempt)
 	dial := func(dst netip.Addr) {
 		conn, err := s.opt.Dialer.Dial(ctx, facts.Src, netip.AddrPortFrom(dst, facts.Port))
 		select {
-		case results <- attempt{conn, err}:
+		case results <- attempt{conn, dst, err}:
 		case <-ctx.Done(): // another address won
 			if conn != nil {
 				conn.Close()
@@ -128,13 +130,13 @@ func (s *Server) connect(ctx context.Context, facts *policy.Flow) (*net.TCPConn,
 		select {
 		case a := <-results:
 			if a.err == nil {
-				return a.conn, nil
+				return a.conn, a.dst, nil
 			}
 			errs = append(errs, a.err)
 			pending--
 		case <-delay.C:
 		case <-ctx.Done():
-			return nil, errors.Join(append(errs, ctx.Err())...)
+			return nil, netip.Addr{}, errors.Join(append(errs, ctx.Err())...)
 		}
 		if !asked {
 			others, asked = s.alternatives(facts), true
@@ -145,7 +147,7 @@ func (s *Server) connect(ctx context.Context, facts *policy.Flow) (*net.TCPConn,
 			others, pending = others[1:], pending+1
 			delay.Reset(attemptDelay)
 		} else if pending == 0 {
-			return nil, errors.Join(errs...)
+			return nil, netip.Addr{}, errors.Join(errs...)
 		}
 	}
 }

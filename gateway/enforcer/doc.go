@@ -14,10 +14,9 @@
 //     source. A pin past its time is asked for again first.
 //
 // What is permitted is written to the audit before the destination is dialled. Its
-// bytes are then relayed untouched: the peeked ones in one write, the first 128 KiB
-// through pooled buffers, the rest by the kernel's splice. Plain HTTP goes
-// to an [HTTP] implementation, because a connection may carry requests for several
-// names and each is judged.
+// bytes are then relayed untouched: the peeked ones in one write, the rest by package relay,
+// in which a flow needs no goroutine. Plain HTTP goes to an [HTTP] implementation, because
+// a connection may carry requests for several names and each is judged.
 //
 // A refusal is made legible: a TLS client reads an access_denied alert, an HTTP
 // client a JSON body, any other a reset.

@@ -137,18 +137,18 @@ func (f *flow) join(ctx context.Context, v verdict, p *peeked) {
 		}
 		return
 	}
-	server, err := f.srv.connect(ctx, &v.facts)
+	server, to, err := f.srv.connect(ctx, &v.facts)
 	if err != nil {
 		reset(f.client)
 		f.closed(v, 0, 0, "the destination did not answer: "+err.Error())
 		return
 	}
-	if !f.attach(server) {
+	if !f.attach(server, to) {
 		f.closed(v, 0, 0, "")
 		return
 	}
 	message := ""
-	if to := addrPort(server.RemoteAddr()).Addr(); to != f.dst.Addr() {
+	if to != f.dst.Addr() {
 		message = "connected to " + to.String() + ", another address of the name"
 	}
 	first := 0
@@ -188,16 +188,25 @@ func (f *flow) relay(done func(relay.Totals)) error {
 	return nil
 }
 
-// attach makes server the flow's other side, unless the flow was reset meanwhile.
-func (f *flow) attach(server *net.TCPConn) bool {
+// attach makes server, which answered at an address, the flow's other side, unless the flow
+// was reset meanwhile. From then on a reload judges the flow by that address; where it is not
+// the one that the agent meant, a reload may have come between the choice and now.
+func (f *flow) attach(server *net.TCPConn, at netip.Addr) bool {
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.gone {
+	gone, moved := f.gone, f.live != nil && at != f.live.facts.Dst
+	if gone {
+		f.mu.Unlock()
 		reset(server)
 		return false
 	}
 	f.server = server
-	return true
+	if moved {
+		live := *f.live
+		live.facts.Dst = at
+		f.live = &live
+	}
+	f.mu.Unlock()
+	return !moved || !f.rejudge(f.srv.opt.Ruleset())
 }
 
 // reset ends both sides at once.

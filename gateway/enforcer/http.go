@@ -106,11 +106,11 @@ func (g *httpGate) Dial(ctx context.Context) (net.Conn, error) {
 	if g.open == nil {
 		return nil, errNotJudged
 	}
-	server, err := g.flow.srv.connect(ctx, &g.open.facts)
+	server, to, err := g.flow.srv.connect(ctx, &g.open.facts)
 	if err != nil {
 		return nil, err
 	}
-	if !g.flow.attach(server) {
+	if !g.flow.attach(server, to) {
 		return nil, net.ErrClosed
 	}
 	return server, nil

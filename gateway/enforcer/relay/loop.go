@@ -157,6 +157,7 @@ func (l *loop) run() {
 			p.queued = false
 			p.turn()
 		}
+		clear(turns) // pairs that have ended are not held
 		if l.ready == nil {
 			l.ready = turns[:0]
 		}

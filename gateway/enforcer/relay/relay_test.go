@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -17,28 +18,28 @@ import (
 // lab is an engine and the totals of the pairs that have ended.
 type lab struct {
 	*Engine
+	ln    *net.TCPListener
 	ended chan Totals
 }
 
 func newLab(t testing.TB) *lab {
-	l := &lab{Engine: New(), ended: make(chan Totals, 1<<16)}
-	t.Cleanup(l.Close)
-	return l
-}
-
-// connect returns the two ends of a connection.
-func connect(t testing.TB) (a, b *net.TCPConn) {
-	t.Helper()
 	ln, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
-	c, err := net.DialTCP("tcp", nil, ln.Addr().(*net.TCPAddr))
+	l := &lab{Engine: New(), ln: ln, ended: make(chan Totals, 1<<16)}
+	t.Cleanup(func() { l.Close(); ln.Close() })
+	return l
+}
+
+// connect returns the two ends of a connection.
+func (l *lab) connect(t testing.TB) (a, b *net.TCPConn) {
+	t.Helper()
+	c, err := net.DialTCP("tcp", nil, l.ln.Addr().(*net.TCPAddr))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if b, err = ln.AcceptTCP(); err != nil {
+	if b, err = l.ln.AcceptTCP(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close(); b.Close() })
@@ -51,8 +52,8 @@ func connect(t testing.TB) (a, b *net.TCPConn) {
 // join returns a client and a server with a relay between them.
 func (l *lab) join(t testing.TB) (client, server *net.TCPConn, p *Pair) {
 	t.Helper()
-	client, in := connect(t)
-	out, server := connect(t)
+	client, in := l.connect(t)
+	out, server := l.connect(t)
 	p, err := l.Join(in, out, func(n Totals) { l.ended <- n })
 	if err != nil {
 		t.Fatal(err)
@@ -308,8 +309,8 @@ func TestClose(t *testing.T) {
 	wantReset(t, server)
 	l.wait(t)
 	p.Reset()
-	a, in := connect(t)
-	out, b := connect(t)
+	a, in := l.connect(t)
+	out, b := l.connect(t)
 	if _, err := l.Join(in, out, nil); !errors.Is(err, ErrClosed) {
 		t.Error(err)
 	}
@@ -320,8 +321,8 @@ func TestClose(t *testing.T) {
 // A connection that is closed already cannot be joined, and the other is reset.
 func TestJoinOfAClosedConnection(t *testing.T) {
 	l := newLab(t)
-	a, in := connect(t)
-	out, b := connect(t)
+	a, in := l.connect(t)
+	out, b := l.connect(t)
 	out.Close()
 	if _, err := l.Join(in, out, nil); err == nil {
 		t.Error("joined")
@@ -366,8 +367,8 @@ func TestStorm(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range pairs {
 		gate <- struct{}{}
-		client, in := connect(t)
-		out, server := connect(t)
+		client, in := l.connect(t)
+		out, server := l.connect(t)
 		p, err := l.Join(in, out, func(n Totals) { l.ended <- n })
 		if err != nil {
 			t.Fatal(err)
@@ -436,5 +437,118 @@ func TestIdlePairsHoldNoPipes(t *testing.T) {
 	// The test's own two ends are in this process, too.
 	if n := descriptors(t) - before - 4*pairs; n > 2*sparePipes*len(l.loops) {
 		t.Errorf("%d descriptors more than the connections'", n)
+	}
+}
+
+// Directions are copied where the process has no descriptors left for a pipe.
+func TestWithoutDescriptors(t *testing.T) {
+	l := newLab(t)
+	client, server, _ := l.join(t)
+	var was syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &was); err != nil {
+		t.Fatal(err)
+	}
+	none := was
+	none.Cur = 3 // what is open stays open
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &none); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &was); err != nil {
+			t.Error(err)
+		}
+	}()
+	exchange(t, client, server, random(5<<20, 6), random(5<<20, 7))
+	l.wait(t)
+	for _, lp := range l.loops {
+		if lp.pipes.spare != nil {
+			t.Error("a pipe was made")
+		}
+	}
+}
+
+// Pairs get their turns beside others that never run dry.
+func TestFairness(t *testing.T) {
+	l := newLab(t)
+	l.join(t) // starts the loops
+	var wg sync.WaitGroup
+	var bulk []*Pair
+	for range 2 * len(l.loops) {
+		client, server, p := l.join(t)
+		wg.Go(func() {
+			block := make([]byte, 1<<20)
+			for {
+				if _, err := server.Write(block); err != nil {
+					return
+				}
+			}
+		})
+		wg.Go(func() { _, _ = io.Copy(io.Discard, client) })
+		bulk = append(bulk, p)
+	}
+	client, server, _ := l.join(t)
+	b := make([]byte, 1)
+	for range 100 {
+		for _, way := range [][2]*net.TCPConn{{client, server}, {server, client}} {
+			if _, err := way[0].Write(b); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadFull(way[1], b); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, p := range bulk {
+		p.Reset()
+	}
+	wg.Wait()
+}
+
+// BenchmarkBulk compares the relay with a copy by goroutines that splice, io.Copy's way,
+// in one run.
+func BenchmarkBulk(b *testing.B) {
+	l := newLab(b)
+	joins := map[string]func(client, server *net.TCPConn){
+		"relay": func(client, server *net.TCPConn) {
+			if _, err := l.Join(client, server, func(Totals) {}); err != nil {
+				b.Fatal(err)
+			}
+		},
+		"io.Copy": func(client, server *net.TCPConn) {
+			pass := func(dst, src *net.TCPConn) { _, _ = io.Copy(dst, src); _ = dst.CloseWrite() }
+			go pass(client, server)
+			go pass(server, client)
+		},
+	}
+	for _, name := range []string{"relay", "io.Copy"} {
+		for _, conns := range []int{1, 8} {
+			b.Run(fmt.Sprintf("%s/conns=%d", name, conns), func(b *testing.B) {
+				const size = 1 << 30
+				b.SetBytes(size)
+				for b.Loop() {
+					var wg sync.WaitGroup
+					for range conns {
+						client, in := l.connect(b)
+						out, server := l.connect(b)
+						joins[name](in, out)
+						wg.Go(func() {
+							block := make([]byte, 256<<10)
+							for range size / conns / len(block) {
+								_, _ = server.Write(block)
+							}
+							_ = server.CloseWrite()
+						})
+						wg.Go(func() {
+							n, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{client}, make([]byte, 256<<10))
+							if n != size/int64(conns) || err != nil {
+								b.Error(n, err)
+							}
+							_ = client.CloseWrite()
+						})
+					}
+					wg.Wait()
+				}
+			})
+		}
 	}
 }
