@@ -267,7 +267,7 @@ func TestOtherAddressOfTheName(t *testing.T) {
 	if got, err := talk(l.dial(t, agent, github, 443), "api.github.com"); err != nil || got != "hello" {
 		t.Fatal(got, err)
 	}
-	if r := l.log.wait(t, audit.Close); !strings.Contains(r.Message, "127.0.0.1") {
+	if r := l.log.wait(t, audit.Close); !strings.Contains(r.Message, github2.String()) {
 		t.Errorf("closed with message %q", r.Message)
 	}
 	if d := l.world.dials; len(d) != 2 || d[0].Addr() != github || d[1].Addr() != github2 {
@@ -275,12 +275,35 @@ func TestOtherAddressOfTheName(t *testing.T) {
 	}
 }
 
+// A reload judges a flow by the address that it is connected to, not by the one that it meant.
+func TestOtherAddressIsWithdrawn(t *testing.T) {
+	for denied, want := range map[netip.Addr]int{github: 0, github2: 1} {
+		l := newLab(t, nil)
+		l.pin(t, agent, "api.github.com", github, github2)
+		l.host(t, github2, 443, echo)
+		c := l.dial(t, agent, github, 443)
+		raw := firstFlight("api.github.com")
+		_, _ = c.Write(raw)
+		if _, err := io.ReadFull(c, make([]byte, len(raw))); err != nil {
+			t.Fatal(err)
+		}
+		l.rules.Store(compile(t, denying(denied)))
+		if n := l.Rejudge(t.Context()); n != want {
+			t.Errorf("%d withdrawn when %s is denied, want %d", n, denied, want)
+		}
+	}
+}
+
+// denying is the ruleset with an address denied first of all.
+func denying(addr netip.Addr) string {
+	text := strings.Replace(rules, "smartGroups:", "smartGroups:\n  - {name: bad, cidrs: ["+addr.String()+"/32]}", 1)
+	return strings.Replace(text, "rules:", "rules:\n  - {name: deny-bad, priority: 0, destinations: [bad], action: DENY}", 1)
+}
+
 // An address that a rule denies is not tried, though the name is pinned to it.
 func TestOtherAddressIsJudged(t *testing.T) {
 	l := newLab(t, nil)
-	text := strings.Replace(rules, "smartGroups:", "smartGroups:\n  - {name: bad, cidrs: ["+github2.String()+"/32]}", 1)
-	text = strings.Replace(text, "rules:", "rules:\n  - {name: deny-bad, priority: 0, destinations: [bad], action: DENY}", 1)
-	l.rules.Store(compile(t, text))
+	l.rules.Store(compile(t, denying(github2)))
 	l.pin(t, agent, "api.github.com", github, github2)
 	l.host(t, github2, 443, tlsEcho)
 	c := l.dial(t, agent, github, 443)
