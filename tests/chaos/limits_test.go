@@ -221,6 +221,8 @@ func TestReload(t *testing.T) {
 		if err != nil {
 			t.Fatalf("flow %d: %v", len(live), err)
 		}
+		s.must(exchange(c)) // the origin gives a connection that has asked for nothing 10 s
+		c.SetDeadline(time.Time{})
 		live = append(live, c)
 	}
 	stall := func(during func()) (longest time.Duration, n int) {
