@@ -65,12 +65,6 @@ func Load(doc *policy.Document, opts Options) (policy.Data, []Problem, error) {
 	return l.data, l.problems, nil
 }
 
-// LoadDir is Load for a directory of feeds alone.
-func LoadDir(dir string, doc *policy.Document) (policy.Data, []Problem) {
-	data, problems, _ := Load(doc, Options{Dir: dir}) // only service tags can fail
-	return data, problems
-}
-
 type loader struct {
 	opts     Options
 	data     policy.Data

@@ -35,9 +35,6 @@ type Stats struct {
 	Wide     int // lines left out: wider than /8, or a public suffix
 }
 
-// Left reports how many lines were understood and left out all the same.
-func (s Stats) Left() int { return s.IPv6 + s.Special + s.Wide }
-
 // Parse reads a feed. An error means that the feed is refused as a whole; Stats says
 // how far it was read.
 func Parse(format string, r io.Reader) (policy.FeedData, Stats, error) {
