@@ -143,7 +143,7 @@ func (s *soak) enforce(ctx context.Context, n int) error {
 		return fmt.Errorf("a flow that a reload withdrew lives on: %v", err)
 	}
 	s.turning.Lock() // the calls under way may still have been permitted
-	s.turning.Unlock()
+	defer s.turning.Unlock()
 	s.far.deny(ctx, s, true)
 	return nil
 }

@@ -24,14 +24,14 @@ func (s *soak) say() {
 	s.mu.Lock()
 	n := len(s.violations) + s.more
 	s.mu.Unlock()
-	fmt.Fprintf(os.Stderr, "soak: %s of %s: permitted %d (failed %d, gateway down %d), forbidden %d (through %d), packets seen %d (leaked %d), outages %d, violations %d\n",
+	fmt.Fprintf(os.Stderr, "soak: %s of %s: permitted %d (failed %d, not judged %d), forbidden %d (through %d), packets seen %d (leaked %d), outages %d, violations %d\n",
 		s.clock(), s.plan.For, ok, failed, excused, tried, through, packets, leaked, s.outages.Load()/2, n)
 }
 
 // report prints the tables. An error says that something did not hold.
 func (s *soak) report(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "\ncall\tas it should\tnot\tgateway down or changing")
+	fmt.Fprintln(t, "\ncall\tas it should\tnot\tgateway down or rule changing")
 	for _, c := range s.calls {
 		fmt.Fprintf(t, "%s\t%d\t%d\t%d\n", c.name, c.ok, c.failed, c.excused)
 	}
