@@ -2,6 +2,7 @@ package audit
 
 import (
 	"container/list"
+	"hash/maphash"
 	"net/netip"
 	"sync"
 	"time"
@@ -9,7 +10,7 @@ import (
 	"github.com/bulkhead-dev/bulkhead/gateway/policy"
 )
 
-// key is what makes one denial the repeat of another.
+// key is what makes one record the repeat of another.
 type key struct {
 	src, dst netip.Addr
 	port     uint16
@@ -21,6 +22,7 @@ type key struct {
 	name     string
 	rule     string
 	reason   policy.Reason
+	evidence uint64 // of a repeated permit
 }
 
 // counted reports whether records of this kind are counted: denials, and
@@ -28,6 +30,44 @@ type key struct {
 // its own even where a reload withdrew the flow.
 func counted(rec *Record) bool {
 	return quiet(rec) || !rec.Decision.Permitted() && rec.Activity != Close
+}
+
+// repeated reports whether the record is a permitted question that changed nothing.
+func repeated(rec *Record) bool {
+	return rec.Repeat && rec.Class == DNSActivity && rec.Decision.Permitted() && !quiet(rec)
+}
+
+// evidenceSeed is drawn anew in each process, so that nobody can choose records
+// that look alike.
+var evidenceSeed = maphash.MakeSeed()
+
+// evidence sums up what an event about a question says beyond its key. A permit is only
+// counted with an event that says the same of it: the answer, and the ruleset that
+// permitted it.
+func evidence(rec *Record) uint64 {
+	var h maphash.Hash
+	h.SetSeed(evidenceSeed)
+	add := func(s string) {
+		h.WriteString(s)
+		h.WriteByte(0)
+	}
+	d := &rec.Decision
+	add(rec.Digest)
+	add(rec.Message)
+	add(string(d.Mode))
+	add(string(d.Tier))
+	if d.Would != nil {
+		add(d.Would.Rule)
+		add(string(d.Would.Verdict))
+	}
+	if rec.DNS != nil {
+		add(rec.DNS.Type)
+		add(rec.DNS.Rcode)
+		for _, a := range rec.DNS.Answers {
+			add(a)
+		}
+	}
+	return h.Sum64()
 }
 
 func keyOf(rec *Record) key {
@@ -77,7 +117,7 @@ func (t *tally) event(uid string) *Event {
 	return &e
 }
 
-// counter is the table of denials that have been an event and may repeat. It holds
+// counter is the table of records that have been an event and may repeat. It holds
 // at most limit keys and at most share of one source, so that a scanning agent
 // pushes out its own keys and not those of others.
 type counter struct {

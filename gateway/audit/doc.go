@@ -3,7 +3,7 @@
 //
 // The data plane hands a [Record] to a [Recorder]. The [Log] turns it into an
 // [Event] of the Open Cybersecurity Schema Framework (OCSF 1.6), counts repeated
-// denials instead of repeating them, links the event to the one before by its hash
+// denials and questions instead of repeating them, links the event to the one before by its hash
 // and appends it to a file. [Verify] reads files back and says whether anything was
 // removed, added or altered. The README beside this file is the format.
 //
@@ -13,9 +13,10 @@
 // a crash or kill of the gateway loses nothing that it acknowledged. The disk is told to keep it
 // (fdatasync) within 200 ms, at rotation and at [Log.Close]; so a loss of
 // power can cost the events of the last 200 ms, and the log says on the next start
-// whether it is shorter than it was last known to be. A repeat of a denial is
-// acknowledged when it has been counted; a crash can cost the counts of one window, never
-// the first event of a denial.
+// whether it is shorter than it was last known to be. A repeat of a denial, or of a
+// permitted question that pinned nothing new, is acknowledged when it has been counted; a crash can
+// cost the counts of one window, never the first event. While the log is in trouble a permit is not
+// only counted.
 //
 // Record returns an error when the line could not be written: the disk is full,
 // fails, or has not answered within [Options.Patience]. Whoever asked must then refuse what

@@ -21,8 +21,8 @@ type Options struct {
 	Version  string                  // of the product, in each event
 	Workload func(netip.Addr) string // name of a source; empty or nil: its address
 	MaxBytes int64                   // size at which the file is rotated: 256 MiB
-	Window   time.Duration           // how long repeats of a denial are counted before they are an event: 60 s
-	Keys     int                     // denials counted at once: 10,000, of which one source may hold an eighth
+	Window   time.Duration           // how long repeats are counted before they are an event: 60 s
+	Keys     int                     // denials counted at once: 10,000, of which one source may hold an eighth; and twice as many permitted questions
 	Patience time.Duration           // longest that Record waits for the disk: 5 s
 	Reserve  int64                   // bytes set aside beside the log for when the disk is full: 32 MiB
 	Now      func() time.Time        // time.Now
@@ -52,7 +52,10 @@ type Log struct {
 	render renderer
 	signer *signer
 	lock   *os.File
-	counts *counter
+	counts *counter // of denials, and of what rules with `log: false` decide
+	// asked counts permitted questions. It is a table of its own, so that those do
+	// not push out denials.
+	asked  *counter
 	quotas *quotas
 	late   late
 	// reserve is space for what cannot be refused when the disk is full.
@@ -66,7 +69,7 @@ type Log struct {
 
 	writer writer
 	health health
-	// dropped counts denials that could neither be written nor counted, because
+	// dropped counts records that could neither be written nor counted, because
 	// the table was full too. How many is an event once the disk is back.
 	dropped atomic.Int64
 }
@@ -96,7 +99,7 @@ func New(opts Options) (*Log, error) {
 	l := &Log{
 		opts: opts, signer: signer, lock: lock,
 		render: renderer{version: bounded(opts.Version, maxLabel), workload: opts.Workload, uid: opts.uid, now: opts.Now},
-		counts: newCounter(opts.Keys, opts.Window), quotas: newQuotas(opts.Now()),
+		counts: newCounter(opts.Keys, opts.Window), asked: newCounter(2*opts.Keys, opts.Window), quotas: newQuotas(opts.Now()),
 		reserve: reserve{path: opts.File + ".reserve", size: opts.Reserve},
 		queue:   make(chan *entry, queueLength),
 		stop:    make(chan struct{}), gone: make(chan struct{}),
@@ -147,7 +150,7 @@ func randomUID() string {
 	return hex.EncodeToString(b[:])
 }
 
-// Record writes the record as an event, or counts it where it repeats a denial.
+// Record writes the record as an event, or counts it where it repeats another.
 // It is safe for concurrent use; records that arrive together are written together.
 func (l *Log) Record(rec Record) error {
 	u := l.quotas.of(rec.Src.Addr())
@@ -158,20 +161,26 @@ func (l *Log) Record(rec Record) error {
 		}
 		crowded = crowd(&rec)
 	}
-	if !crowded && !counted(&rec) {
+	key, counts := keyOf(&rec), l.counts
+	switch {
+	case crowded || counted(&rec):
+	// A log in trouble permits only what it has on the disk.
+	case repeated(&rec) && l.health.get() == nil && !l.writer.full.Load():
+		key.evidence, counts = evidence(&rec), l.asked
+	default:
 		return l.single(u, &rec)
 	}
-	key, now := keyOf(&rec), l.opts.Now()
-	if l.counts.repeat(key, &rec, now) {
+	now := l.opts.Now()
+	if counts.repeat(key, &rec, now) {
 		return nil
 	}
 	e := l.render.event(&rec)
 	full := l.writer.full.Load() // what is left then belongs to the ends of flows
-	single, evicted := l.counts.add(key, e, &rec, now, crowded || full)
+	single, evicted := counts.add(key, e, &rec, now, crowded || full)
 	if evicted != nil {
 		if err := l.submit(u, evicted.event(l.opts.uid()), false); err != nil {
-			l.counts.restore(evicted)
-			lost := l.counts.remove(key)
+			counts.restore(evicted)
+			lost := counts.remove(key)
 			if single { // then the record itself is not among them
 				lost += max(rec.Count, 1)
 			}
@@ -188,7 +197,7 @@ func (l *Log) Record(rec Record) error {
 	if err := l.submit(u, e, false); err != nil {
 		// It is counted, so that it becomes an event once the disk is back. The caller
 		// hears of the error all the same.
-		if !l.counts.repeat(key, &rec, now) {
+		if !counts.repeat(key, &rec, now) {
 			l.dropped.Add(int64(max(rec.Count, 1)))
 		}
 		return err
@@ -283,11 +292,15 @@ func (l *Log) flush() {
 // flushUntil writes the tallies whose window is over at now. The last ones before the
 // log closes may use the reserve.
 func (l *Log) flushUntil(now time.Time, last bool) error {
-	due := l.counts.due(now)
+	return errors.Join(l.flushCounts(l.counts, now, last), l.flushCounts(l.asked, now, last))
+}
+
+func (l *Log) flushCounts(counts *counter, now time.Time, last bool) error {
+	due := counts.due(now)
 	for i, t := range due {
 		if err := l.submit(l.quotas.of(t.key.src), t.event(l.opts.uid()), last); err != nil {
 			for _, t := range due[i:] {
-				l.counts.restore(t)
+				counts.restore(t)
 			}
 			return err
 		}

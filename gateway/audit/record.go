@@ -46,6 +46,10 @@ type Record struct {
 	// Count is how often this happened where the data plane counted for itself
 	// (the kernel's log of refused packets); 0 is once.
 	Count int
+	// Repeat says that a permitted question changed nothing: its decision and its
+	// evidence are those of an earlier event. It is counted where the log still has
+	// that event at hand, and is an event of its own otherwise.
+	Repeat bool
 	// Message is for a person; empty is fine.
 	Message string
 }

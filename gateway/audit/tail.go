@@ -18,7 +18,7 @@ const (
 	CutTail        NoticeKind = "cut-tail"        // events that the disk had taken are gone
 	DamagedTail    NoticeKind = "damaged-tail"    // the last line is not what was written
 	BadHead        NoticeKind = "bad-head"        // the head file cannot be believed
-	DroppedDenials NoticeKind = "dropped-denials" // denials that were neither written nor counted
+	DroppedDenials NoticeKind = "dropped-denials" // denials and repeats that were neither written nor counted
 	DroppedEnds    NoticeKind = "dropped-ends"    // ends of permitted flows that were not written
 	DiskFull       NoticeKind = "disk-full"       // what is permitted stops
 	SpaceReturned  NoticeKind = "space-returned"  // the disk has room again

@@ -168,7 +168,7 @@ func (l *Log) commit(kind StatementKind, entries []*entry) error {
 	}
 	if n := l.dropped.Swap(0); n > 0 {
 		w.pending = append(w.pending, notice{DroppedDenials,
-			fmt.Sprintf("%d denials could not be written or counted while the disk refused events", n)})
+			fmt.Sprintf("%d denials and repeats could not be written or counted while the disk refused events", n)})
 	}
 	buf, at := w.buf[:0], w.at
 	link := func(e *Event) {
