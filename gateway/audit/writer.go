@@ -296,11 +296,12 @@ func (l *Log) sync() error {
 		return nil
 	}
 	err := f.Sync()
-	if err == nil {
+	kept := err == nil // else events may be gone; without a head only the proof is old
+	if kept {
 		err = l.writeHead(at)
 	}
 	w.mu.Lock()
-	w.failed = w.failed || err != nil && !w.lost
+	w.failed = w.failed || !kept && !w.lost
 	w.lost, w.since = err != nil, time.Time{}
 	w.mu.Unlock()
 	if noSpace(err) {
