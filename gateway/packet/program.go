@@ -18,8 +18,8 @@ const (
 	setGateShared = "gate_shared"
 )
 
-// gateSize bounds the gate. Elements take about 150 bytes of kernel memory each.
-const gateSize = 1 << 20
+// GateSize bounds the gate, in keys. Elements take about 150 bytes of kernel memory each.
+const GateSize = 1 << 20
 
 // gateTimeout is what an element of the gate lapses after unless it says otherwise.
 const gateTimeout = 10 * time.Minute
@@ -131,8 +131,8 @@ func (b *builder) declareSets() {
 		{"nd-router-solicit", []byte{133}}, {"nd-router-advert", []byte{134}},
 		{"nd-neighbor-solicit", []byte{135}}, {"nd-neighbor-advert", []byte{136}},
 	}})
-	b.gate = b.set(set{name: setGate, key: typeFlow, timeout: gateTimeout, size: gateSize, kept: true})
-	b.gateShared = b.set(set{name: setGateShared, key: typeService, timeout: gateTimeout, size: gateSize, kept: true})
+	b.gate = b.set(set{name: setGate, key: typeFlow, timeout: gateTimeout, size: GateSize, kept: true})
+	b.gateShared = b.set(set{name: setGateShared, key: typeService, timeout: gateTimeout, size: GateSize, kept: true})
 	b.lease = b.set(set{name: setLease, key: []nftables.SetDatatype{nftables.TypeNFProto}, timeout: leaseTimeout, kept: true})
 	b.connections = b.set(set{name: "connections", key: []nftables.SetDatatype{nftables.TypeIPAddr}, dynamic: true, size: 1 << 16, kept: true})
 	b.questions = b.set(set{name: "dns_rate", key: []nftables.SetDatatype{nftables.TypeIPAddr}, dynamic: true, timeout: questionRest, size: 1 << 16, kept: true})

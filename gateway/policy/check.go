@@ -2,7 +2,6 @@ package policy
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"slices"
 )
@@ -58,20 +57,6 @@ func Check(doc *Document, env Environment) []Diagnostic {
 		return cmp.Or(comparePaths(a.Path, b.Path), cmp.Compare(a.ID, b.ID))
 	})
 	return c.found
-}
-
-// CheckText decodes and checks a document. Where it cannot be decoded the document
-// is nil and the diagnostics say why.
-func CheckText(data []byte, env Environment) (*Document, []Diagnostic) {
-	doc, err := Decode(data)
-	if err != nil {
-		var bad *DecodeError
-		if errors.As(err, &bad) {
-			return nil, bad.Diagnostics
-		}
-		return nil, []Diagnostic{{ID: checkDecode, Severity: SeverityError, Message: err.Error()}}
-	}
-	return doc, Check(doc, env)
 }
 
 // checker holds a document with its references resolved.

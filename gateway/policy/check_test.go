@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -32,7 +33,7 @@ func environment(t *testing.T, input string) Environment {
 
 func TestCheckGolden(t *testing.T) {
 	golden(t, "check", func(t *testing.T, input string) string {
-		doc, found := CheckText([]byte(input), environment(t, input))
+		doc, found := checkText([]byte(input), environment(t, input))
 		var b strings.Builder
 		if err := FormatDiagnostics(&b, "ruleset.yaml", found); err != nil {
 			t.Fatal(err)
@@ -64,7 +65,7 @@ func TestDefaultRuleset(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, found := CheckText(text, env)
+			_, found := checkText(text, env)
 			for _, d := range found {
 				t.Error(d)
 			}
@@ -101,4 +102,18 @@ func TestChecksAreDescribed(t *testing.T) {
 			t.Errorf("no golden file shows %s", id)
 		}
 	}
+}
+
+// checkText decodes and checks a document. Where it cannot be decoded the document
+// is nil and the diagnostics say why.
+func checkText(data []byte, env Environment) (*Document, []Diagnostic) {
+	doc, err := Decode(data)
+	if err != nil {
+		var bad *DecodeError
+		if errors.As(err, &bad) {
+			return nil, bad.Diagnostics
+		}
+		return nil, []Diagnostic{{ID: checkDecode, Severity: SeverityError, Message: err.Error()}}
+	}
+	return doc, Check(doc, env)
 }

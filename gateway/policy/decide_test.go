@@ -153,7 +153,8 @@ func TestAnswer(t *testing.T) {
 		{"acct.openai.azure.com", "20.50.2.1", nil, Deny, ReasonRebind},
 		{"acct.openai.azure.com", "10.30.4.10", nil, Deny, ReasonRebind},
 	} {
-		d := r.Answer(agent, tc.name, tc.chain, netip.MustParseAddr(tc.addr))
+		q := r.Question(agent, tc.name)
+		d := r.Answer(&q, tc.chain, netip.MustParseAddr(tc.addr))
 		if d.Verdict != tc.verdict || d.Reason != tc.reason {
 			t.Errorf("%s %s: got %s %s by %s, want %s %s", tc.name, tc.addr, d.Verdict, d.Reason, d.Rule, tc.verdict, tc.reason)
 		}

@@ -23,8 +23,37 @@ var labels = idna.New(idna.MapForLookup(), idna.Transitional(false), idna.CheckH
 // letters, digits, hyphens and underscores (RFC 1123, with the underscore that
 // service names use).
 func NormalizeName(s string) (string, bool) {
+	if bare := strings.TrimSuffix(s, "."); isNormal(bare) {
+		return bare, true
+	}
 	name, err := normalize(s, false)
 	return name, err == nil
+}
+
+// isNormal reports whether a name needs no work, as most do: it is plain ASCII in the
+// form that normalize gives, and has no A-label.
+func isNormal(s string) bool {
+	if len(s) == 0 || len(s) > maxName {
+		return false
+	}
+	begin := 0 // of the label
+	for i := 0; i <= len(s); i++ {
+		switch {
+		case i < len(s) && isNameByte(s[i]):
+			continue
+		case i < len(s) && s[i] != '.':
+			return false
+		}
+		label := s[begin:i]
+		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' || strings.HasPrefix(label, "xn--") {
+			return false
+		}
+		if i == len(s) && isNumber(label) {
+			return false
+		}
+		begin = i + 1
+	}
+	return true
 }
 
 // NormalizePattern is NormalizeName for the pattern of a web group, where `*`

@@ -136,3 +136,22 @@ func FuzzNormalizeName(f *testing.F) {
 		}
 	})
 }
+
+// TestNormalNamesAreShort: the short way for names that need no work gives what the
+// long way does.
+func TestNormalNamesAreShort(t *testing.T) {
+	long := strings.Repeat("a", 63)
+	full := strings.Join([]string{long, long, long, strings.Repeat("b", 61)}, ".")
+	for _, s := range []string{"", ".", "..", "a", "a.", "a..", ".a", "a..b", "api.example.org", "API.example.org", "_sip._tcp.example.org",
+		"-a.b", "a-.b", "a.b-", "xn--bcher-kva.example", "xn--", "a.xn--a", "1.2.3.4", "1.2.3.0x", "0x7f", "a.1b", "a b", "a*.b", "b\u00fccher.example",
+		long + ".a", long + "a.a", full, full + ".", full + "b", "r3---sn.example.com"} {
+		want, err := normalize(s, false)
+		got, ok := NormalizeName(s)
+		if ok != (err == nil) || ok && got != want {
+			t.Errorf("%q: %q, %v; the long way says %q, %v", s, got, ok, want, err)
+		}
+		if bare := strings.TrimSuffix(s, "."); isNormal(bare) && (err != nil || bare != want) {
+			t.Errorf("%q is not normal: %q, %v", s, want, err)
+		}
+	}
+}

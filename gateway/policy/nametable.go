@@ -44,7 +44,8 @@ func (t *nameTable) addDomain(name string, set uint32) {
 }
 
 // lookup returns the rules that a normalised name belongs to. Where a name is in
-// one interned set only, nothing is allocated; otherwise scratch takes the union.
+// one interned set only, nothing is allocated; otherwise scratch takes the union,
+// or a new set where scratch is nil.
 func (t *nameTable) lookup(name string, scratch bitset) bitset {
 	found := empty
 	var union bitset
@@ -55,7 +56,9 @@ func (t *nameTable) lookup(name string, scratch bitset) bitset {
 			found = id
 		default:
 			if union == nil {
-				union = scratch
+				if union = scratch; union == nil {
+					union = make(bitset, len(t.in.sets[found]))
+				}
 				copy(union, t.in.sets[found])
 			}
 			union.or(t.in.sets[id])

@@ -129,9 +129,9 @@ func (r *Ruleset) ask(src netip.Addr, name string) asked {
 	if id, ok := r.src.Lookup(src); ok {
 		q.src = r.in.sets[id]
 	}
-	q.web = r.fqdns.lookup(name, r.bits())
-	q.host = r.hosts.lookup(name, r.bits())
-	q.bad = r.bad.lookup(name, r.bits())
+	q.web = r.fqdns.lookup(name, nil)
+	q.host = r.hosts.lookup(name, nil)
+	q.bad = r.bad.lookup(name, nil)
 	return q
 }
 
@@ -158,11 +158,11 @@ func (r *Ruleset) Question(src netip.Addr, name string) Question {
 	src = src.Unmap()
 	if !r.governs(src) && !within(r.env.DNSClients, src) {
 		return Question{Decision: Decision{Verdict: Deny, Rule: RuleInvariant, Mode: ModeEnforce, Decrypt: DecryptNotAllowed,
-			Tier: TierKernel, Stage: StageDNS, Reason: ReasonInvariant, Log: true, Index: -1}}
+			Tier: TierKernel, Stage: StageDNS, Reason: ReasonInvariant, Log: true, Index: -1}, src: src, name: name}
 	}
 	q := r.ask(src, name)
 	out, isDirect := r.judgeQuestion(&q, name, false)
-	ans := Question{Decision: r.decision(StageDNS, out), Direct: isDirect}
+	ans := Question{Decision: r.decision(StageDNS, out), Direct: isDirect, src: src, name: name, asked: q}
 	ans.Tier = r.questionTier(out)
 	if r.watches {
 		forced, forcedDirect := r.judgeQuestion(&q, name, true)
@@ -282,20 +282,18 @@ func (r *Ruleset) namedRefusal(q *asked, all bool) int {
 	return -1
 }
 
-// Answer judges one address of an answer: whether it may be given for the question
-// to the source, and pinned. Chain holds every owner name after the question's own,
-// normalised; each is judged by the denies that stand above the permit.
-func (r *Ruleset) Answer(src netip.Addr, question string, chain []string, addr netip.Addr) Decision {
-	src, addr = src.Unmap(), addr.Unmap()
-	q := r.Question(src, question)
+// Answer judges one address of an answer: whether it may be given for the question,
+// which this ruleset has judged, to the source, and pinned. Chain holds every owner name
+// after the question's own, normalised; each is judged by the denies that stand above
+// the permit.
+func (r *Ruleset) Answer(q *Question, chain []string, addr netip.Addr) Decision {
+	addr = addr.Unmap()
 	d := q.Decision
 	if !d.Permitted() {
 		return d
 	}
-	asked := r.ask(src, question)
 	for _, name := range chain {
-		link := r.ask(src, name)
-		link.everyone = asked.everyone
+		link := r.ask(q.src, name)
 		if i := r.namedRefusal(&link, false); i >= 0 && len(r.rules[i].Ports) == 0 && (d.Index < 0 || i < d.Index) {
 			why := causeMatch
 			if link.bad.has(i) {
@@ -306,14 +304,14 @@ func (r *Ruleset) Answer(src netip.Addr, question string, chain []string, addr n
 			return refused
 		}
 	}
-	if r.answersDirectly(question, addr) {
+	if r.answersDirectly(q.name, addr) {
 		return d
 	}
-	if q.Direct || !addr.Is4() || !IsInternet(addr) && !r.expects(&asked, addr) {
+	if q.Direct || !addr.Is4() || !IsInternet(addr) && !r.expects(&q.asked, addr) {
 		d.Verdict, d.Reason, d.Tier = Deny, ReasonRebind, TierKernel
 		return d
 	}
-	return r.reachable(src, question, addr, d)
+	return r.reachable(q, addr)
 }
 
 // answersDirectly reports whether `resolve` says that the name has this address.
@@ -354,16 +352,17 @@ func (r *Ruleset) expects(q *asked, addr netip.Addr) bool {
 // reachable reports whether a flow to the address, once pinned to the name, could
 // be permitted on any port where names exist. An address that could not is not given:
 // the client would only be refused there.
-func (r *Ruleset) reachable(src netip.Addr, name string, addr netip.Addr, d Decision) Decision {
-	if within(r.env.DNSClients, src) {
-		return d // no single agent to judge for; its packets are judged when they come
+func (r *Ruleset) reachable(q *Question, addr netip.Addr) Decision {
+	if q.asked.everyone {
+		return q.Decision // no single agent to judge for; its packets are judged when they come
 	}
 	var refused Decision
+	names := []string{q.name}
 	for _, p := range r.namePorts {
-		flow := Flow{Stage: StagePacket, Src: src, Dst: addr, Proto: TCP, Port: p.Lo, Pin: PinMatch, PinnedNames: []string{name}}
+		flow := Flow{Stage: StagePacket, Src: q.src, Dst: addr, Proto: TCP, Port: p.Lo, Pin: PinMatch, PinnedNames: names}
 		got := r.Decide(&flow)
 		if got.Permitted() {
-			return d
+			return q.Decision
 		}
 		if refused.Verdict == "" || p.Lo <= portTLS && portTLS <= p.Hi {
 			refused = got
@@ -378,11 +377,12 @@ func (r *Ruleset) reachable(src netip.Addr, name string, addr netip.Addr, d Deci
 // agent's flow could need.
 func (r *Ruleset) Gate(src, dst netip.Addr, name string) []ProtoPort {
 	var out []ProtoPort
+	names := []string{name}
 	for _, p := range r.namePorts {
 		for port := int(p.Lo); port <= int(p.Hi); port++ {
 			if src.IsValid() {
 				flow := Flow{Stage: StagePacket, Src: src.Unmap(), Dst: dst.Unmap(), Proto: TCP, Port: uint16(port),
-					Pin: PinMatch, PinnedNames: []string{name}}
+					Pin: PinMatch, PinnedNames: names}
 				if d := r.Decide(&flow); !d.Permitted() || d.Tier == TierKernel {
 					continue
 				}

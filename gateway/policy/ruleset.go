@@ -65,6 +65,11 @@ type Question struct {
 	// Direct says that the name is in `resolve`: it is answered and not pinned,
 	// because agents reach it without the gateway.
 	Direct bool
+
+	// What was asked and where it stands in the tables, for Answer.
+	src   netip.Addr
+	name  string
+	asked asked
 }
 
 // ProtoPort is a protocol and one port.

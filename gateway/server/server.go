@@ -136,7 +136,7 @@ func (s *Server) start(ctx context.Context, rules *policy.Ruleset, faults chan<-
 	if s.table, err = packet.Open(PacketConfig(s.cfg, s.dns)); err != nil {
 		return err
 	}
-	s.pins = pin.New(pin.Options{Scope: s.cfg.DNS.PinScope, PerSource: s.cfg.Limits.PinsPerSource})
+	s.pins = pin.New(pin.Options{Scope: s.cfg.DNS.PinScope, PerSource: pinsPerSource(s.cfg, rules)})
 	s.rules.Store(rules)
 	if s.resolver, err = resolver.Start(s.resolverConfig()); err != nil {
 		return err
@@ -160,6 +160,22 @@ func (s *Server) start(ctx context.Context, rules *policy.Ruleset, faults chan<-
 	go s.keepAlive(ctx)
 	go s.resolveEgress(ctx)
 	return nil
+}
+
+// gateShare is the part of the kernel's gate that the pins of one agent may fill.
+const gateShare = 8
+
+// pinsPerSource is the configured bound, or less where a pin takes so many keys (one for
+// each port on which flows carry names) that one agent could fill the gate for all.
+func pinsPerSource(cfg *config.Config, rules *policy.Ruleset) int {
+	ports := 0
+	for _, p := range rules.NamePorts() {
+		ports += int(p.Hi) - int(p.Lo) + 1
+	}
+	if cfg.DNS.PinScope != policy.ScopeSource {
+		return cfg.Limits.PinsPerSource // all agents share one set of pins
+	}
+	return min(cfg.Limits.PinsPerSource, packet.GateSize/gateShare/ports)
 }
 
 // enforcerAddr is where the kernel hands flows to.
