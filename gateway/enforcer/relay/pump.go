@@ -11,8 +11,9 @@ const (
 	chunk = 64 << 10
 	// copyBytes is how much of a direction is copied before it is worth a pipe.
 	copyBytes = 128 << 10
-	// turnBytes bounds a pair's turn.
-	turnBytes = 2 << 20
+	// turnBytes bounds a pair's turn: some milliseconds in which the loop's other pairs
+	// wait. With less, a turn ends before the source is empty, and bulk costs more.
+	turnBytes = 16 << 20
 )
 
 // pump moves bytes away from an end until the source is empty, the destination full or
