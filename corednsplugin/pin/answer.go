@@ -42,6 +42,7 @@ type answer struct {
 	noData  bool // a refusal that must not deny the name's existence
 	chain   []dns.RR
 	addrs   []pins.Answer
+	pinned  bool // something new was, or a pin was renewed
 	digest  string
 	message string
 }
@@ -61,12 +62,12 @@ func failed(why policy.Reason, message string) answer {
 }
 
 // lookup resolves a permitted name below and judges what comes back.
-func (p *Pin) lookup(ctx context.Context, q *question, w dns.ResponseWriter, rules Rules, d policy.Decision, fresh bool) answer {
+func (p *Pin) lookup(ctx context.Context, q *question, w dns.ResponseWriter, rules Rules, asked *policy.Question, fresh bool) answer {
 	if !p.limits.begin(q.src.Addr()) {
 		return failed(policy.ReasonOverload, "too many questions of one source wait for an answer")
 	}
 	defer p.limits.end(q.src.Addr())
-	a := answer{Decision: d, digest: rules.Digest()}
+	a := answer{Decision: asked.Decision, digest: rules.Digest()}
 	next := p.Next
 	if fresh && p.Upstream != nil {
 		next = p.Upstream
@@ -103,7 +104,7 @@ func (p *Pin) lookup(ctx context.Context, q *question, w dns.ResponseWriter, rul
 		a.rcode, a.message = dns.RcodeServerFailure, "upstream: "+err.Error()
 		return a
 	}
-	return judge(rules, q, a, c)
+	return judge(rules, q, asked, a, c)
 }
 
 // chain is an answer's way from the question to its addresses.
@@ -177,11 +178,12 @@ func seconds(ttl uint32) time.Duration { return time.Duration(ttl) * time.Second
 
 // judge asks the ruleset about every address, drops those that are refused, and
 // refuses the question if none is left.
-func judge(rules Rules, q *question, a answer, c chain) answer {
+func judge(rules Rules, q *question, asked *policy.Question, a answer, c chain) answer {
 	var first *policy.Decision
 	ttl := maxTTL
+	a.addrs = make([]pins.Answer, 0, len(c.addrs))
 	for _, x := range c.addrs {
-		d := rules.Answer(q.src.Addr(), q.name, c.owners, x.Addr)
+		d := rules.Answer(asked, c.owners, x.Addr)
 		if d.Permitted() {
 			a.addrs = append(a.addrs, x)
 			ttl = min(ttl, x.TTL)
@@ -189,7 +191,8 @@ func judge(rules Rules, q *question, a answer, c chain) answer {
 		}
 		dropped.WithLabelValues(string(d.Reason)).Inc()
 		if first == nil {
-			first = &d
+			refusal := d // of its own, so that what is permitted stays on the stack
+			first = &refusal
 		}
 	}
 	if len(a.addrs) == 0 {

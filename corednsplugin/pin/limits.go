@@ -161,7 +161,7 @@ func registrable(name string) (domain, zone string) {
 // bits estimates the information of a text: its length times the Shannon entropy
 // of its characters.
 func bits(s string) float64 {
-	var count [256]int
+	var count [256]uint8 // a name has at most 253
 	for i := range len(s) {
 		count[s[i]]++
 	}

@@ -40,7 +40,7 @@ const name = "pin"
 // Rules is what the plugin asks of a compiled ruleset.
 type Rules interface {
 	Question(src netip.Addr, name string) policy.Question
-	Answer(src netip.Addr, question string, chain []string, addr netip.Addr) policy.Decision
+	Answer(q *policy.Question, chain []string, addr netip.Addr) policy.Decision
 	Gate(src, dst netip.Addr, name string) []policy.ProtoPort
 	Digest() string
 }
@@ -170,25 +170,31 @@ func (p *Pin) resolve(ctx context.Context, q *question, w dns.ResponseWriter, fr
 			return refused(invariant(policy.ReasonTunnelling), rules, why)
 		}
 	}
-	a := p.lookup(ctx, q, w, rules, asked.Decision, fresh)
+	a := p.lookup(ctx, q, w, rules, &asked, fresh)
 	if a.Permitted() && len(a.addrs) > 0 && !asked.Direct {
-		if failure, ok := p.pin(ctx, src, q.name, a.addrs, rules); !ok {
+		held, failure := p.pin(ctx, src, q.name, a.addrs, rules)
+		if failure != nil {
 			failure.digest = a.digest
-			return failure
+			return *failure
 		}
+		a.pinned = !held
 	}
 	return a
 }
 
 // pin commits the gate and then the pins. The order matters: whoever finds pins
 // held may answer at once, because their gate keys are in force.
-func (p *Pin) pin(ctx context.Context, src netip.Addr, name string, addrs []pins.Answer, rules Rules) (answer, bool) {
+func (p *Pin) pin(ctx context.Context, src netip.Addr, name string, addrs []pins.Answer, rules Rules) (held bool, failure *answer) {
+	fail := func(why policy.Reason, message string) (bool, *answer) {
+		a := failed(why, message)
+		return false, &a
+	}
 	held, err := p.Pins.Held(src, name, addrs)
 	if err != nil {
-		return failed(policy.ReasonOverload, err.Error()), false
+		return fail(policy.ReasonOverload, err.Error())
 	}
 	if held {
-		return answer{}, true
+		return true, nil
 	}
 	if p.Gate != nil {
 		owner, life := p.Pins.Owner(src), time.Duration(0)
@@ -198,16 +204,16 @@ func (p *Pin) pin(ctx context.Context, src netip.Addr, name string, addrs []pins
 			life = max(life, p.Pins.Life(a.TTL))
 		}
 		if err := p.admit(ctx, keys, life); err != nil {
-			return failed(policy.ReasonNotReady, "kernel gate: "+err.Error()), false
+			return fail(policy.ReasonNotReady, "kernel gate: "+err.Error())
 		}
 	}
 	if err := p.Pins.Add(src, name, addrs); err != nil {
-		return failed(policy.ReasonOverload, err.Error()), false
+		return fail(policy.ReasonOverload, err.Error())
 	}
 	sources, count := p.Pins.Len()
 	pinnedSources.Set(float64(sources))
 	pinned.Set(float64(count))
-	return answer{}, true
+	return false, nil
 }
 
 const (
@@ -242,13 +248,17 @@ func (p *Pin) record(q *question, a answer) answer {
 	rec := audit.Record{
 		Class: audit.DNSActivity, Activity: audit.Open, Time: p.Now(), Src: q.src, Proto: q.proto, Host: q.name,
 		Decision: a.Decision, Digest: a.digest, Message: a.message,
-		DNS: &audit.DNS{Type: typeName(q.qtype), Rcode: dns.RcodeToString[a.code()]},
+		DNS:    &audit.DNS{Type: typeName(q.qtype), Rcode: dns.RcodeToString[a.code()]},
+		Repeat: a.Permitted() && !a.pinned && a.message == "",
 	}
 	if !a.Permitted() {
 		rec.Activity = audit.Refuse
 	}
-	for _, x := range a.addrs {
-		rec.DNS.Answers = append(rec.DNS.Answers, x.Addr.String())
+	if len(a.addrs) > 0 {
+		rec.DNS.Answers = make([]string, len(a.addrs))
+	}
+	for i, x := range a.addrs {
+		rec.DNS.Answers[i] = x.Addr.String()
 	}
 	if len(a.addrs) > 0 {
 		first := a.addrs[0]
@@ -260,7 +270,7 @@ func (p *Pin) record(q *question, a answer) answer {
 		return a
 	case errors.Is(err, audit.ErrQuota):
 		a = failed(policy.ReasonOverload, err.Error())
-		rec.Activity, rec.Decision, rec.Message, rec.Pin = audit.Refuse, a.Decision, a.message, nil
+		rec.Activity, rec.Decision, rec.Message, rec.Pin, rec.Repeat = audit.Refuse, a.Decision, a.message, nil, false
 		rec.DNS.Rcode, rec.DNS.Answers = dns.RcodeToString[a.code()], nil
 		p.Audit.Record(rec) // counted with its like; it is refused in any case
 		return a

@@ -384,3 +384,33 @@ func (g *boundedGate) Admit(ctx context.Context, keys []pins.GateKey, ttl time.D
 	g.most = max(g.most, len(keys))
 	return g.Gate.Admit(ctx, keys, ttl)
 }
+
+// TestRepeat: a question that pins nothing new is said to repeat what was written down,
+// and one that pins or renews is not, nor is one that fails.
+func TestRepeat(t *testing.T) {
+	r := newRig(t, compile(t, ruleset, environment()), policy.ScopeSource)
+	r.up.zone = zone()
+	r.up.zone["api.example.org"] = msg("api.example.org. 300 IN A 93.184.216.34")
+	for i, step := range []struct {
+		after  time.Duration
+		src    string
+		name   string
+		qtype  uint16
+		repeat bool
+	}{
+		{0, "10.20.1.4", "api.example.org", dns.TypeA, false},
+		{0, "10.20.1.4", "api.example.org", dns.TypeA, true},
+		{0, "10.20.1.4", "api.example.org", dns.TypeAAAA, true},
+		{0, "10.20.1.5", "api.example.org", dns.TypeA, false},
+		{time.Minute, "10.20.1.4", "api.example.org", dns.TypeA, false}, // renewed
+		{0, "10.20.1.4", "refused.example.com", dns.TypeA, false},
+		{0, "10.20.1.4", "nowhere.wild.example.org", dns.TypeA, false}, // upstream fails
+		{0, "10.20.1.4", "nowhere.wild.example.org", dns.TypeA, false},
+	} {
+		r.clock = r.clock.Add(step.after)
+		r.query(t, step.src, step.name, step.qtype)
+		if rec := r.log.all[len(r.log.all)-1]; len(r.log.all) != i+1 || rec.Repeat != step.repeat {
+			t.Errorf("question %d: repeat %v; %+v", i, rec.Repeat, rec)
+		}
+	}
+}

@@ -98,7 +98,11 @@ func FuzzNormalizeName(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		if name, ok := NormalizeName(s); ok {
+		name, ok := NormalizeName(s)
+		if long, err := normalize(s, false); ok != (err == nil) || name != long {
+			t.Fatalf("%q became %q, and the long way %q, %v", s, name, long, err)
+		}
+		if ok {
 			again, ok := NormalizeName(name)
 			if !ok || again != name {
 				t.Fatalf("%q became %q, and that %q", s, name, again)
