@@ -110,7 +110,7 @@ func (s *soak) judge(h *lab.Host, c *call, err error, calm bool) {
 // pin for what agents remember.
 func (s *soak) settled(ctx context.Context) error {
 	for _, h := range s.agents {
-		for _, do := range []func(context.Context, *lab.Host) error{s.tool, s.mirror, s.forwarded("tcp"), s.forwarded("udp"), s.resolveForged} {
+		for _, do := range []func(context.Context, *lab.Host) error{s.tool, s.mirror, s.forwarded("tcp"), s.resolveForged} {
 			if err := until(ctx, func() error { return do(ctx, h) }); err != nil {
 				return fmt.Errorf("%s: %w", h.Name, err)
 			}

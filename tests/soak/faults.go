@@ -62,7 +62,7 @@ func (s *soak) kill(ctx context.Context) error {
 		pause := time.NewTimer(time.Second) // agents go on for a while without a gateway
 		defer pause.Stop()
 		<-pause.C
-		return nil
+		return s.trail.killed()
 	})
 }
 

@@ -15,7 +15,8 @@
 //   - a permitted call fails only while the gateway is down; a flow that the kernel forwards, never;
 //   - nothing forbidden gets out, by what agents see and by captures on the far side;
 //   - each permitted call that succeeded has its event, each kind of forbidden one a refusal,
-//     and the audit verifies as one chain over all restarts;
+//     and the audit verifies as one chain over all restarts (of questions that repeat, a kill
+//     may cost the counts of a minute: the audit says so, and the table says how many);
 //   - memory, descriptors, goroutines, pins and flows are flat, once warm: the median of the
 //     last quarter of the samples is not above that of the first by a fifth and a floor,
 //     neither within the life of one process nor over the whole run;

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/bulkhead-dev/bulkhead/gateway/audit"
@@ -201,8 +202,15 @@ func (s *soak) lookups(ctx context.Context, h *lab.Host) error {
 
 // forwarded sends something through the kernel and back.
 func (s *soak) forwarded(network string) func(context.Context, *lab.Host) error {
+	var calls atomic.Uint32
 	return func(_ context.Context, h *lab.Host) error {
-		conn, err := s.dialInfra(h, network)
+		from := netip.AddrPort{}
+		if network == "udp" {
+			// To the kernel, datagrams from a port that was used a minute ago belong to the flow
+			// of then, which has its event. So ports come in turn, below the ephemeral ones.
+			from = netip.AddrPortFrom(h.Addr, uint16(8000+calls.Add(1)%24000))
+		}
+		conn, err := s.dialInfra(h, network, from)
 		if err != nil {
 			return err
 		}
@@ -222,7 +230,7 @@ func (s *soak) steady() func(context.Context, *lab.Host) error {
 	return func(_ context.Context, h *lab.Host) error {
 		conn, ok := conns.Load(h)
 		if !ok {
-			c, err := s.dialInfra(h, "tcp")
+			c, err := s.dialInfra(h, "tcp", netip.AddrPort{})
 			if err != nil {
 				return err
 			}
@@ -239,10 +247,10 @@ func (s *soak) steady() func(context.Context, *lab.Host) error {
 	}
 }
 
-func (s *soak) dialInfra(h *lab.Host, network string) (net.Conn, error) {
+func (s *soak) dialInfra(h *lab.Host, network string, from netip.AddrPort) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	return h.Dial(ctx, network, infra.String())
+	return h.DialFrom(ctx, network, from, infra.String())
 }
 
 func echoed(conn net.Conn) error {

@@ -51,7 +51,8 @@ func (s *soak) report(w io.Writer) error {
 	fmt.Fprintf(t, "\ntook\t%s\n", time.Since(s.began).Round(time.Second))
 	fmt.Fprintf(t, "reloads\t%d in force, %d refused as they should be\n", s.faults.reloads, s.faults.refused)
 	fmt.Fprintf(t, "restarts\t%d killed, %d stopped; until all works again %s at most\n", s.faults.kills, s.faults.stops, s.faults.slowest.Round(time.Millisecond))
-	fmt.Fprintf(t, "audit\t%d events; permitted calls %d, without an event %d\n", s.trail.events, s.trail.expected, missing)
+	fmt.Fprintf(t, "audit\t%d events; permitted calls %d, without an event %d, counts of repeated questions that kills cost %d\n",
+		s.trail.events, s.trail.expected, missing, s.trail.forgiven)
 	fmt.Fprintf(t, "far side\t%d packets, leaked %d\n", packets, leaked)
 	fmt.Fprintf(t, "violations\t%d\n", len(s.violations)+s.more)
 	if err := t.Flush(); err != nil {

@@ -160,6 +160,32 @@ func TestTrail(t *testing.T) {
 	}
 }
 
+// TestForgiven: a kill may cost the count of a question that has had an event, and nothing else.
+func TestForgiven(t *testing.T) {
+	live := filepath.Join(t.TempDir(), "audit.jsonl")
+	log, err := audit.New(audit.Options{File: live, State: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	src := netip.MustParseAddrPort("10.20.1.20:0")
+	if err := log.Record(audit.Record{Class: audit.DNSActivity, Activity: audit.Open, Time: time.Now(), Src: src, Proto: policy.UDP, Host: "known.example",
+		DNS: &audit.DNS{Type: "A", Rcode: "NOERROR"}, Decision: policy.Decision{Verdict: policy.Permit, Rule: policy.RuleDefault, Log: true}}); err != nil {
+		t.Fatal(err)
+	}
+	trail := newTrail(live)
+	for _, name := range []string{"known.example", "known.example", "known.example", "new.example"} {
+		trail.expect(trace{class: audit.DNSActivity, src: src, name: name})
+	}
+	trail.expect(trace{class: audit.NetworkActivity, proto: policy.TCP, src: src, dst: netip.MustParseAddrPort("140.82.121.6:443")})
+	if err := trail.killed(); err != nil {
+		t.Fatal(err)
+	}
+	if _, n := trail.missing(); n != 2 || trail.forgiven != 2 {
+		t.Errorf("%d missing and %d forgiven, want 2 and 2", n, trail.forgiven)
+	}
+}
+
 // TestMayArrive holds what counts as a leak.
 func TestMayArrive(t *testing.T) {
 	packet := func(proto policy.Proto, dst netip.Addr, port uint16, syn bool) lab.Packet {

@@ -26,6 +26,10 @@ type trace struct {
 	name     string
 }
 
+func (t trace) String() string {
+	return fmt.Sprintf("class %d %s %s to %s %s", t.class, t.proto, t.src, t.dst, t.name)
+}
+
 // traceOf is the beginning of a flow that an agent has open.
 func traceOf(conn net.Conn) trace {
 	t := trace{class: audit.NetworkActivity, proto: policy.TCP}
@@ -46,13 +50,15 @@ type trail struct {
 	wanted   map[trace]int    // calls that succeeded and have no event yet
 	opened   map[trace]int    // events that no call is known for yet
 	refused  map[trace]int    // refusals, without the source's port
+	asked    map[trace]bool   // questions that have had an event
 	expected int              // calls that succeeded
+	forgiven int              // repeated questions whose count was lost, as it may be
 	events   int
 }
 
 func newTrail(live string) *trail {
 	return &trail{glob: filepath.Join(filepath.Dir(live), "audit*.jsonl"), offsets: map[uint64]int64{},
-		wanted: map[trace]int{}, opened: map[trace]int{}, refused: map[trace]int{}}
+		wanted: map[trace]int{}, opened: map[trace]int{}, refused: map[trace]int{}, asked: map[trace]bool{}}
 }
 
 // expect says that something was permitted and happened.
@@ -73,6 +79,23 @@ func meet(from, to map[trace]int, k trace) {
 	default:
 		from[k]--
 	}
+}
+
+// killed forgives the questions that the gateway had only counted: the audit promises the
+// first of those that are alike, and that a crash costs the counts of one window at most.
+func (t *trail) killed() error {
+	if err := t.read(); err != nil {
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for k, n := range t.wanted {
+		if t.asked[k] {
+			t.forgiven += n
+			delete(t.wanted, k)
+		}
+	}
+	return nil
 }
 
 // missing lists what has no event: few, and how many.
@@ -154,6 +177,9 @@ func (t *trail) noteLocked(e *audit.Event) {
 	}
 	switch {
 	case e.ActionID == allowed && e.ActivityID == int(audit.Open) || e.ActionID == allowed && e.ClassUID != audit.NetworkActivity:
+		if e.Query != nil {
+			t.asked[k] = true
+		}
 		for range max(e.Count, 1) {
 			meet(t.wanted, t.opened, k)
 		}
