@@ -35,7 +35,8 @@ const (
 	maxTTL = pins.DefaultFloor
 )
 
-// answer is what came of a question.
+// answer is what came of a question. It is handed on by its pointer: each question has a
+// goroutine of its own, whose stack starts small and is slow to grow.
 type answer struct {
 	policy.Decision
 	rcode   int  // of failures, and of what upstream said
@@ -52,22 +53,22 @@ func invariant(why policy.Reason) policy.Decision {
 		Decrypt: policy.DecryptNotAllowed, Tier: policy.TierKernel, Stage: policy.StageDNS, Reason: why, Log: true, Index: -1}
 }
 
-func refused(d policy.Decision, rules Rules, message string) answer {
-	return answer{Decision: d, digest: rules.Digest(), message: message}
+func refused(d policy.Decision, rules Rules, message string) *answer {
+	return &answer{Decision: d, digest: rules.Digest(), message: message}
 }
 
 // failed is a refusal that is the gateway's fault and not the name's.
-func failed(why policy.Reason, message string) answer {
-	return answer{Decision: invariant(why), rcode: dns.RcodeServerFailure, message: message}
+func failed(why policy.Reason, message string) *answer {
+	return &answer{Decision: invariant(why), rcode: dns.RcodeServerFailure, message: message}
 }
 
 // lookup resolves a permitted name below and judges what comes back.
-func (p *Pin) lookup(ctx context.Context, q *question, w dns.ResponseWriter, rules Rules, asked *policy.Question, fresh bool) answer {
+func (p *Pin) lookup(ctx context.Context, q *question, w dns.ResponseWriter, rules Rules, asked *policy.Question, fresh bool) *answer {
 	if !p.limits.begin(q.src.Addr()) {
 		return failed(policy.ReasonOverload, "too many questions of one source wait for an answer")
 	}
 	defer p.limits.end(q.src.Addr())
-	a := answer{Decision: asked.Decision, digest: rules.Digest()}
+	a := &answer{Decision: asked.Decision, digest: rules.Digest()}
 	next := p.Next
 	if fresh && p.Upstream != nil {
 		next = p.Upstream
@@ -124,7 +125,7 @@ var (
 
 // follow walks the records from the question's name. What is not on the way is
 // left out: an answer may speak for no other name.
-func follow(rrs []dns.RR, question string) (chain, error) {
+func follow(rrs []dns.RR, question string) (*chain, error) {
 	aliases, addrs := map[string]*dns.CNAME{}, map[string][]*dns.A{}
 	for _, rr := range rrs {
 		owner, ok := policy.NormalizeName(rr.Header().Name)
@@ -134,14 +135,14 @@ func follow(rrs []dns.RR, question string) (chain, error) {
 		switch rr := rr.(type) {
 		case *dns.CNAME:
 			if old := aliases[owner]; old != nil && !strings.EqualFold(old.Target, rr.Target) {
-				return chain{}, errTwo
+				return nil, errTwo
 			}
 			aliases[owner] = rr
 		case *dns.A:
 			addrs[owner] = append(addrs[owner], rr)
 		}
 	}
-	c := chain{ttl: ^uint32(0), bound: question}
+	c := &chain{ttl: ^uint32(0), bound: question}
 	at, seen := question, map[string]bool{question: true}
 	for alias := aliases[at]; alias != nil; alias = aliases[at] {
 		if alias.Hdr.Ttl < c.ttl {
@@ -150,11 +151,11 @@ func follow(rrs []dns.RR, question string) (chain, error) {
 		target, ok := policy.NormalizeName(alias.Target)
 		switch {
 		case !ok:
-			return chain{}, errOwner
+			return nil, errOwner
 		case seen[target]:
-			return chain{}, errLoop
+			return nil, errLoop
 		case len(c.owners) == maxChain:
-			return chain{}, errLong
+			return nil, errLong
 		}
 		seen[target] = true
 		c.owners = append(c.owners, target)
@@ -178,7 +179,7 @@ func seconds(ttl uint32) time.Duration { return time.Duration(ttl) * time.Second
 
 // judge asks the ruleset about every address, drops those that are refused, and
 // refuses the question if none is left.
-func judge(rules Rules, q *question, asked *policy.Question, a answer, c chain) answer {
+func judge(rules Rules, q *question, asked *policy.Question, a *answer, c *chain) *answer {
 	var first *policy.Decision
 	ttl := maxTTL
 	a.addrs = make([]pins.Answer, 0, len(c.addrs))

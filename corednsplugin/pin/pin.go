@@ -133,7 +133,7 @@ func endpoint(a net.Addr) (netip.AddrPort, policy.Proto) {
 
 // resolve goes the whole way from the question to pinned addresses. With fresh,
 // the cache is passed by, and the limits are, which guard against agents.
-func (p *Pin) resolve(ctx context.Context, q *question, w dns.ResponseWriter, fresh bool) answer {
+func (p *Pin) resolve(ctx context.Context, q *question, w dns.ResponseWriter, fresh bool) *answer {
 	src := q.src.Addr()
 	rules := p.Rules()
 	if rules == nil {
@@ -157,7 +157,7 @@ func (p *Pin) resolve(ctx context.Context, q *question, w dns.ResponseWriter, fr
 	case dns.TypeAAAA, dns.TypeHTTPS, dns.TypeSVCB:
 		// No IPv6 leaves the gateway. HTTPS and SVCB would carry ECH keys, which
 		// hide the name, and address hints, which nobody pinned.
-		return answer{Decision: asked.Decision, digest: rules.Digest()}
+		return &answer{Decision: asked.Decision, digest: rules.Digest()}
 	default:
 		// NODATA and not NXDOMAIN: the name does exist, and a client that
 		// caches NXDOMAIN would no longer ask for its address either.
@@ -175,7 +175,7 @@ func (p *Pin) resolve(ctx context.Context, q *question, w dns.ResponseWriter, fr
 		held, failure := p.pin(ctx, src, q.name, a.addrs, rules)
 		if failure != nil {
 			failure.digest = a.digest
-			return *failure
+			return failure
 		}
 		a.pinned = !held
 	}
@@ -186,8 +186,7 @@ func (p *Pin) resolve(ctx context.Context, q *question, w dns.ResponseWriter, fr
 // held may answer at once, because their gate keys are in force.
 func (p *Pin) pin(ctx context.Context, src netip.Addr, name string, addrs []pins.Answer, rules Rules) (held bool, failure *answer) {
 	fail := func(why policy.Reason, message string) (bool, *answer) {
-		a := failed(why, message)
-		return false, &a
+		return false, failed(why, message)
 	}
 	held, err := p.Pins.Held(src, name, addrs)
 	if err != nil {
@@ -241,7 +240,7 @@ func (p *Pin) admit(ctx context.Context, keys []pins.GateKey, life time.Duration
 }
 
 // record writes the decision down. What cannot be written down is not answered.
-func (p *Pin) record(q *question, a answer) answer {
+func (p *Pin) record(q *question, a *answer) *answer {
 	if p.Audit == nil {
 		return a
 	}

@@ -1,5 +1,7 @@
 package policy
 
+import "sync"
+
 // tri is a three-valued answer: later facts can turn maybe into yes or no.
 type tri uint8
 
@@ -49,6 +51,10 @@ const scratchWords = 16
 
 // scratch is room for the unions that one decision may need.
 type scratch [6][scratchWords]uint64
+
+// scratches keeps that room off the stacks: a goroutine that decides once, as one for a DNS
+// question does, would spend more on growing its stack than on the decision.
+var scratches = sync.Pool{New: func() any { return new(scratch) }}
 
 // buffer returns the k-th set, with what it held before.
 func (s *scratch) buffer(k, words int) bitset {
@@ -328,8 +334,9 @@ func (r *Ruleset) Decide(flow *Flow) Decision {
 		return Decision{Verdict: Deny, Rule: RuleInvariant, Mode: ModeEnforce, Tier: TierKernel, Decrypt: DecryptNotAllowed,
 			Stage: StagePacket, Reason: why, Log: true, Index: -1}
 	}
-	var s scratch
-	f := r.gather(flow, &s)
+	s := scratches.Get().(*scratch)
+	defer scratches.Put(s)
+	f := r.gather(flow, s)
 	out := r.judge(&f, false)
 	d := r.decision(flow.Stage, out)
 	d.Tier = r.tier(&f, out)
