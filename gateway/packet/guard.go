@@ -61,10 +61,10 @@ func (t *Table) Intact() error {
 	switch {
 	case err != nil:
 		return err
+	case now.chains == "": // whatever the stamp: it may have been taken just after a flush
+		return ErrProgramGone
 	case now == t.stamp:
 		return nil
-	case now.chains == "":
-		return ErrProgramGone
 	}
 	return ErrProgramChanged
 }

@@ -21,6 +21,14 @@ type program struct {
 	chains []*chain
 }
 
+// size is the number of its rules.
+func (p *program) size() (n int) {
+	for _, c := range p.chains {
+		n += len(c.rules)
+	}
+	return n
+}
+
 // set is a named set. Either ranges or elements are its content.
 type set struct {
 	name     string

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"strings"
 	"sync"
 
 	"github.com/bulkhead-dev/bulkhead/gateway/pin"
@@ -102,13 +103,21 @@ func (t *Table) Load(table *policy.KernelTable) error {
 }
 
 func (t *Table) loadLocked(cfg *Config, table *policy.KernelTable) error {
-	if err := build(cfg, table).install(); err != nil {
+	p := build(cfg, table)
+	if err := p.install(); err != nil {
 		return err
 	}
-	t.cfg, t.current = *cfg, table
+	t.cfg, t.current, t.stamp = *cfg, table, stamp{}
 	s, err := takeStamp()
+	if err != nil {
+		return err
+	}
+	// Somebody may have been faster than the stamp, and theirs is not to be taken for ours.
+	if rules := strings.Count(s.rules, "\n"); rules != p.size() {
+		return fmt.Errorf("%w: %d of %d rules", ErrProgramChanged, rules, p.size())
+	}
 	t.stamp = s
-	return err
+	return nil
 }
 
 // SetEgress replaces Config.Egress, for names whose addresses change.
