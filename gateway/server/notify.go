@@ -2,19 +2,23 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
+
+	"github.com/bulkhead-dev/bulkhead/gateway/audit"
 )
 
 // notifyEvery is how often the service manager hears how things are, where its watchdog
 // does not ask for it more often.
 const notifyEvery = 5 * time.Second
 
-// notify tells systemd (sd_notify(3)) when the gateway is ready, what it does, and,
-// only while everything works, that it is alive: a gateway that fails its self-test or
-// cannot write its audit for longer than WatchdogSec is started anew.
+// notify tells systemd (sd_notify(3)) when the gateway is ready, what it does, and that
+// it is alive: a gateway that fails its self-test for longer than WatchdogSec is started
+// anew. One that waits for room on its disk is not: that makes none, and would lose
+// the ends of flows that are held in memory until there is some.
 func (s *Server) notify(ctx context.Context) {
 	every := notifyEvery
 	watchdog, err := daemon.SdWatchdogEnabled(false)
@@ -33,7 +37,7 @@ func (s *Server) notify(ctx context.Context) {
 		if r.Ready && !started {
 			state, started = daemon.SdNotifyReady+"\n", true
 		}
-		if r.Ready && watchdog > 0 {
+		if watchdog > 0 && (r.Ready || errors.Is(s.audit.Healthy(), audit.ErrFull)) {
 			state += daemon.SdNotifyWatchdog + "\n"
 		}
 		if status := statusLine(r); status != last {
