@@ -165,7 +165,7 @@ func (p *Pin) resolve(ctx context.Context, q *question, w dns.ResponseWriter, fr
 		a.noData = true
 		return a
 	}
-	if !fresh {
+	if !fresh && !asked.Exact {
 		if why := p.limits.name(src, q.name, p.Now()); why != "" {
 			return refused(invariant(policy.ReasonTunnelling), rules, why)
 		}

@@ -20,6 +20,7 @@ import (
 
 func zone() map[string]*dns.Msg {
 	return map[string]*dns.Msg{
+		"prod-cluster-dns-0a1b2c3d-4e5f6071-8293a4b5-c6d7e8f9.example.org": msg("prod-cluster-dns-0a1b2c3d-4e5f6071-8293a4b5-c6d7e8f9.example.org. 60 IN A 93.184.216.34"),
 		"api.example.org": msg("api.example.org. 300 IN A 93.184.216.34", "api.example.org. 1 IN A 93.184.216.35"),
 		"a.wild.example.org": msg("a.wild.example.org. 30 IN CNAME b.example.net.", "b.example.net. 7 IN CNAME c.example.net.",
 			"c.example.net. 600 IN A 93.184.216.34"),
@@ -83,6 +84,10 @@ func TestAnswers(t *testing.T) {
 		{name: "secret.example.org", src: "10.20.1.9", answer: []string{"secret.example.org. 60 IN A 93.184.216.34"}, pinned: []string{"93.184.216.34"}, asked: 1},
 		{name: "my.openai.example", answer: []string{"my.openai.example. 60 IN CNAME my.privatelink.openai.example.",
 			"my.privatelink.openai.example. 60 IN A 10.20.2.7"}, asked: 1, comment: "resolve: answered and not pinned"},
+
+		{name: "prod-cluster-dns-0a1b2c3d-4e5f6071-8293a4b5-c6d7e8f9.example.org",
+			answer: []string{"prod-cluster-dns-0a1b2c3d-4e5f6071-8293a4b5-c6d7e8f9.example.org. 60 IN A 93.184.216.34"},
+			pinned: []string{"93.184.216.34"}, asked: 1, comment: "long, but the ruleset spells it out"},
 
 		{name: "evil.example.com", rcode: dns.RcodeNameError, ede: "15 rule=deny-internet; reason=rule", comment: "never leaves"},
 		{name: "bad.example.com", rcode: dns.RcodeNameError, ede: "15 rule=deny-bad; reason=rule"},

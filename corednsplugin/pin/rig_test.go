@@ -30,7 +30,7 @@ smartGroups:
   - {name: endpoints, cidrs: [10.20.2.0/24]}
   - {name: service, cidrs: [10.40.0.0/16]}
 webGroups:
-  - {name: tools, fqdns: [api.example.org, "*.wild.example.org", deep.below.example.net]}
+  - {name: tools, fqdns: [api.example.org, "*.wild.example.org", deep.below.example.net, prod-cluster-dns-0a1b2c3d-4e5f6071-8293a4b5-c6d7e8f9.example.org]}
   - {name: secret, fqdns: [secret.example.org]}
   - {name: inside, fqdns: [inside.example.org]}
   - {name: bad, fqdns: [bad.example.com]}

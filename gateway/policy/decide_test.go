@@ -134,6 +134,19 @@ func TestQuestion(t *testing.T) {
 	}
 }
 
+// TestExact tells names that the ruleset spells out from those of the asker's choice.
+func TestExact(t *testing.T) {
+	r := exampleRuleset(t, nil)
+	for name, want := range map[string]bool{
+		"api.github.com": true, "mcp.contoso.com": true, "login.microsoft.com": true,
+		"a.login.microsoft.com": false, "gsm1eh.servicebus.windows.net": false, "attacker.example": false,
+	} {
+		if q := r.Question(agent, name); q.Exact != want {
+			t.Errorf("%s: exact %v", name, q.Exact)
+		}
+	}
+}
+
 // TestAnswer shows which addresses may be given for a name.
 func TestAnswer(t *testing.T) {
 	r := exampleRuleset(t, nil)

@@ -162,7 +162,7 @@ func (r *Ruleset) Question(src netip.Addr, name string) Question {
 	}
 	q := r.ask(src, name)
 	out, isDirect := r.judgeQuestion(&q, name, false)
-	ans := Question{Decision: r.decision(StageDNS, out), Direct: isDirect, src: src, name: name, asked: q}
+	ans := Question{Decision: r.decision(StageDNS, out), Direct: isDirect, Exact: r.fqdns.exact[name] != empty || r.hosts.exact[name] != empty, src: src, name: name, asked: q}
 	ans.Tier = r.questionTier(out)
 	if r.watches {
 		forced, forcedDirect := r.judgeQuestion(&q, name, true)

@@ -65,6 +65,9 @@ type Question struct {
 	// Direct says that the name is in `resolve`: it is answered and not pinned,
 	// because agents reach it without the gateway.
 	Direct bool
+	// Exact says that the ruleset spells the name out, so asking for it can tell nobody
+	// anything. Names that only a wildcard holds are of the asker's choice.
+	Exact bool
 
 	// What was asked and where it stands in the tables, for Answer.
 	src   netip.Addr
