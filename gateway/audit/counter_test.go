@@ -136,7 +136,7 @@ func total(all []Event) (n int) {
 func TestFullTableOnFullDisk(t *testing.T) {
 	l := newTestLog(t, func(o *Options) { o.Keys = 8 })
 	l.record(deny("10.20.1.4", 1), deny("10.20.1.4", 1))
-	l.faults.set(func(f *faults) { f.write = syscall.ENOSPC })
+	l.faults.set(func(f *fault) { f.write = syscall.ENOSPC })
 	for port := range uint16(20) {
 		if err := l.Record(deny("10.20.1.4", port+2)); !errors.Is(err, syscall.ENOSPC) {
 			t.Fatal(err)
@@ -147,7 +147,7 @@ func TestFullTableOnFullDisk(t *testing.T) {
 	}
 	l.clock.advance(time.Hour)
 	l.flush() // fails, and gives back
-	l.faults.set(func(f *faults) { f.write = nil })
+	l.faults.set(func(f *fault) { f.write = nil })
 	l.close()
 	mustVerify(t, l.path)
 	dropped := 0

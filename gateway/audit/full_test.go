@@ -134,13 +134,13 @@ func TestEndsWait(t *testing.T) {
 func TestEndsWaitForAStalledDisk(t *testing.T) {
 	l := newTestLog(t, func(o *Options) { o.Patience = time.Millisecond })
 	hold := make(chan struct{})
-	l.faults.set(func(f *faults) { f.hold = hold })
+	l.faults.set(func(f *fault) { f.hold = hold })
 	for port := range uint16(5) {
 		if err := l.Record(end(port + 1)); !errors.Is(err, ErrStalled) {
 			t.Fatal(err)
 		}
 	}
-	l.faults.set(func(f *faults) { f.hold = nil })
+	l.faults.set(func(f *fault) { f.hold = nil })
 	close(hold)
 	for l.Record(permit(99)) != nil { // until the writer is through with what it had
 	}

@@ -42,7 +42,11 @@ type disk struct {
 }
 
 type faults struct {
-	mu       sync.Mutex
+	mu  sync.Mutex
+	now fault
+}
+
+type fault struct {
 	write    error
 	short    int // bytes that a failing write leaves behind
 	truncate error
@@ -50,39 +54,39 @@ type faults struct {
 	hold     chan struct{} // writes wait until it is closed
 }
 
-func (f *faults) set(change func(*faults)) {
+func (f *faults) set(change func(*fault)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	change(f)
+	change(&f.now)
 }
 
-func (f *faults) get() (write error, short int, truncate, sync error, hold chan struct{}) {
+func (f *faults) get() fault {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.write, f.short, f.truncate, f.sync, f.hold
+	return f.now
 }
 
 func (d *disk) Write(b []byte) (int, error) {
-	err, short, _, _, hold := d.faults.get()
-	if hold != nil {
-		<-hold
+	now := d.faults.get()
+	if now.hold != nil {
+		<-now.hold
 	}
-	if err != nil {
-		n, _ := d.file.Write(b[:min(short, len(b))])
-		return n, err
+	if now.write != nil {
+		n, _ := d.file.Write(b[:min(now.short, len(b))])
+		return n, now.write
 	}
 	return d.file.Write(b)
 }
 
 func (d *disk) Truncate(n int64) error {
-	if _, _, err, _, _ := d.faults.get(); err != nil {
+	if err := d.faults.get().truncate; err != nil {
 		return err
 	}
 	return d.file.Truncate(n)
 }
 
 func (d *disk) Sync() error {
-	if _, _, _, err, _ := d.faults.get(); err != nil {
+	if err := d.faults.get().sync; err != nil {
 		return err
 	}
 	return d.file.Sync()
@@ -434,7 +438,7 @@ func TestDiskFull(t *testing.T) {
 		t.Run(fmt.Sprint("truncate ", truncate), func(t *testing.T) {
 			l := newTestLog(t, nil)
 			l.record(permit(1))
-			l.faults.set(func(f *faults) { f.write, f.short, f.truncate = syscall.ENOSPC, 100, truncate })
+			l.faults.set(func(f *fault) { f.write, f.short, f.truncate = syscall.ENOSPC, 100, truncate })
 			if err := l.Record(permit(2)); !errors.Is(err, syscall.ENOSPC) {
 				t.Fatalf("Record on a full disk: %v", err)
 			}
@@ -445,7 +449,7 @@ func TestDiskFull(t *testing.T) {
 			if err := l.Record(deny("10.20.1.4", 22)); err == nil {
 				t.Fatal("a denial on a full disk is acknowledged")
 			}
-			l.faults.set(func(f *faults) { f.write, f.truncate = nil, nil })
+			l.faults.set(func(f *fault) { f.write, f.truncate = nil, nil })
 			if err := l.Record(permit(2)); !errors.Is(err, ErrFull) {
 				t.Fatalf("Record before the reserve is there again: %v", err)
 			}
@@ -467,7 +471,7 @@ func TestDiskFull(t *testing.T) {
 func TestStalledDisk(t *testing.T) {
 	l := newTestLog(t, func(o *Options) { o.Patience = time.Millisecond })
 	hold := make(chan struct{})
-	l.faults.set(func(f *faults) { f.hold = hold })
+	l.faults.set(func(f *fault) { f.hold = hold })
 	for range 3 {
 		if err := l.Record(permit(2)); !errors.Is(err, ErrStalled) {
 			t.Fatalf("Record on a stalled disk: %v", err)
@@ -476,7 +480,7 @@ func TestStalledDisk(t *testing.T) {
 	if err := l.Healthy(); !errors.Is(err, ErrStalled) {
 		t.Fatalf("Healthy on a stalled disk: %v", err)
 	}
-	l.faults.set(func(f *faults) { f.hold = nil })
+	l.faults.set(func(f *fault) { f.hold = nil })
 	close(hold)
 	l.crash() // waits until the writer has taken what there was
 	mustVerify(t, l.path)
@@ -489,14 +493,14 @@ func TestStalledDisk(t *testing.T) {
 func TestDiskThatDoesNotKeep(t *testing.T) {
 	l := newTestLog(t, nil)
 	l.record(permit(1))
-	l.faults.set(func(f *faults) { f.sync = syscall.EIO })
+	l.faults.set(func(f *fault) { f.sync = syscall.EIO })
 	if err := l.sync(); !errors.Is(err, syscall.EIO) {
 		t.Fatal(err)
 	}
 	if err := l.Record(permit(2)); !errors.Is(err, syscall.EIO) {
 		t.Fatalf("an event that the disk does not keep is acknowledged: %v", err)
 	}
-	l.faults.set(func(f *faults) { f.sync = nil })
+	l.faults.set(func(f *fault) { f.sync = nil })
 	l.record(permit(3))
 	if err := l.Healthy(); err != nil {
 		t.Fatal(err)

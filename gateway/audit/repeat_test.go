@@ -104,14 +104,14 @@ func TestRepeatsAreNotLost(t *testing.T) {
 func TestRepeatsNeedTheDisk(t *testing.T) {
 	l := newTestLog(t, nil)
 	l.record(again("10.20.1.4", "api.github.com"), again("10.20.1.4", "api.github.com"))
-	l.faults.set(func(f *faults) { f.write = syscall.EIO })
+	l.faults.set(func(f *fault) { f.write = syscall.EIO })
 	if err := l.Record(permit(1)); !errors.Is(err, syscall.EIO) {
 		t.Fatal(err)
 	}
 	if err := l.Record(again("10.20.1.4", "api.github.com")); !errors.Is(err, syscall.EIO) {
 		t.Errorf("a repeat on a broken disk: %v", err)
 	}
-	l.faults.set(func(f *faults) { f.write = nil })
+	l.faults.set(func(f *fault) { f.write = nil })
 	l.record(again("10.20.1.4", "api.github.com"))
 	if err := l.Healthy(); err != nil {
 		t.Error(err)

@@ -61,8 +61,6 @@ type event struct {
 	rule   string
 	reason policy.Reason
 	stage  policy.Stage
-	// pinned asks for the evidence of a pin.
-	pinned bool
 }
 
 const (
