@@ -177,7 +177,7 @@ func (r *Ruleset) matchDestination(i int, f *facts) (tri, cause) {
 		if f.bad.has(i) {
 			return yes, causeThreatName
 		}
-		if f.Stage == StagePacket {
+		if f.Stage == StagePacket && f.Name == "" {
 			return maybe, causeNameUnknown
 		}
 	}
