@@ -5,11 +5,13 @@ VERSION  ?= 0.1.0-dev
 GOFLAGS  += -trimpath
 LDFLAGS  := -s -w -X main.version=$(VERSION)
 FUZZTIME ?= 30s
+# A directory with published service-tag files and threat feeds, for the tests that read them.
+export BULKHEAD_DATA ?= $(abspath $(wildcard ../shared/data))
 SOAKTIME ?= 20m
 
 # What the lab's clients and comparisons need beside Go: Debian's package for each
 # program. Nothing is installed that is already there.
-NEEDS := curl:curl python3:python3 node:nodejs nft:nftables
+NEEDS := curl:curl python3:python3 node:nodejs nft:nftables openssl:openssl
 
 .PHONY: help build demo test lint fuzz bench bench-go soak deps clean
 
