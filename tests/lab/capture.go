@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -22,7 +23,8 @@ type Capture struct {
 	mu      sync.Mutex
 	packets []Packet
 	dropped int
-	marks   map[string]chan struct{} // flush marks not yet seen, by payload
+	lost    int                      // packets that the kernel had no room for
+	marks   map[string]chan struct{} // flush marks by payload; closed once seen
 }
 
 // Packet is one packet that arrived.
@@ -38,7 +40,13 @@ func (p Packet) String() string {
 	return fmt.Sprintf("%s %s -> %s, %d bytes", p.Proto, p.Src, p.Dst, len(p.Data))
 }
 
-const maxPackets = 100_000
+const (
+	maxPackets = 100_000
+	// captureBuffer is room for what comes while the reader is not running.
+	captureBuffer = 32 << 20
+	// markEvery is how often a flush mark is sent until it is seen.
+	markEvery = 200 * time.Millisecond
+)
 
 // Capture starts recording on eth0 of the host, until the host or the capture is closed.
 func (h *Host) Capture() (*Capture, error) {
@@ -53,6 +61,11 @@ func (h *Host) Capture() (*Capture, error) {
 		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, int(proto))
 		if err != nil {
 			return err
+		}
+		// Beyond net.core.rmem_max with CAP_NET_ADMIN, else up to it; Flush tells of
+		// packets for which it did not suffice.
+		if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, captureBuffer) != nil {
+			_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, captureBuffer)
 		}
 		if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: proto, Ifindex: link.Attrs().Index}); err != nil {
 			unix.Close(fd)
@@ -92,20 +105,50 @@ func (c *Capture) Flush(ctx context.Context, fabric *Host) error {
 		return err
 	}
 	defer conn.Close()
-	if _, err := conn.Write([]byte(mark)); err != nil {
-		return err
+	again := time.NewTicker(markEvery)
+	defer again.Stop()
+	for arrived := false; !arrived; {
+		if _, err := conn.Write([]byte(mark)); err != nil {
+			return err
+		}
+		select {
+		case <-seen:
+			arrived = true
+		case <-again.C: // a datagram may be lost where its neighbour is being looked for
+		case <-ctx.Done():
+			return fmt.Errorf("capture on %s: %w", c.host.Name, ctx.Err())
+		}
 	}
-	select {
-	case <-seen:
-	case <-ctx.Done():
-		return fmt.Errorf("capture on %s: %w", c.host.Name, ctx.Err())
+	missed, err := c.missed()
+	if err != nil {
+		return err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.dropped > 0 {
-		return fmt.Errorf("capture on %s: %d packets more than it keeps", c.host.Name, c.dropped)
+	c.lost += missed
+	if c.dropped > 0 || c.lost > 0 {
+		return fmt.Errorf("capture on %s: %d packets more than it keeps, %d that the kernel had no room for", c.host.Name, c.dropped, c.lost)
 	}
 	return nil
+}
+
+// missed returns how many packets the kernel had no room for since it was asked last
+// (packet(7), PACKET_STATISTICS).
+func (c *Capture) missed() (n int, err error) {
+	raw, err := c.file.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var stats *unix.TpacketStats
+	if cerr := raw.Control(func(fd uintptr) {
+		stats, err = unix.GetsockoptTpacketStats(int(fd), unix.SOL_PACKET, unix.PACKET_STATISTICS)
+	}); cerr != nil {
+		return 0, cerr
+	}
+	if err != nil {
+		return 0, fmt.Errorf("capture on %s: %w", c.host.Name, err)
+	}
+	return int(stats.Drops), nil
 }
 
 func (c *Capture) run() {
@@ -142,8 +185,11 @@ func (c *Capture) add(p Packet) {
 	defer c.mu.Unlock()
 	if p.Proto == policy.UDP && p.Dst.Port() == 9 && len(p.Data) > 28 {
 		if seen, ok := c.marks[string(p.Data[28:])]; ok {
-			delete(c.marks, string(p.Data[28:]))
-			close(seen)
+			select {
+			case <-seen: // sent again before it was seen
+			default:
+				close(seen)
+			}
 			return
 		}
 	}
