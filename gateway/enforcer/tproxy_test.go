@@ -54,7 +54,7 @@ func TestTPROXY(t *testing.T) {
 		}
 		out, err := cmd.CombinedOutput()
 		if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOSPC) {
-			t.Skip("network namespaces may not be made here:", err)
+			t.Fatal("network namespaces may not be made here; run as root, or allow user namespaces:", err)
 		}
 		t.Logf("%s", out)
 		if err != nil {
@@ -268,7 +268,7 @@ func redirect(t *testing.T) {
 func (g *gateway) run(t *testing.T, name string, args ...string) (string, error) {
 	t.Helper()
 	if _, err := exec.LookPath(name); err != nil {
-		t.Skipf("%s is not installed", name)
+		t.Fatalf("%v: `make deps` installs it", err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()

@@ -47,7 +47,7 @@ func namespaced(t *testing.T) bool {
 // what nft lists. The product never runs nft; it is here to judge.
 func TestKernelAgreesWithText(t *testing.T) {
 	if _, err := exec.LookPath("nft"); err != nil {
-		t.Skip("nft(8), the judge of this test, is not installed")
+		t.Fatalf("%v: `make deps` installs nft(8), the judge of this test", err)
 	}
 	if !namespaced(t) {
 		return

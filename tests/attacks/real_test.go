@@ -102,9 +102,6 @@ func TestClients(t *testing.T) {
 		s.sealed(t)
 	})
 	t.Run("openssl", func(t *testing.T) {
-		if _, err := exec.LookPath("openssl"); err != nil {
-			t.Skip("openssl is not installed, and nothing else of the project needs it")
-		}
 		x := s.target(t)
 		s.resolve(t, s.invoice, x.name)
 		s.permit(policy.TCP, x.tls())
