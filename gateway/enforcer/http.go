@@ -48,6 +48,9 @@ func (g *httpGate) Judge(ctx context.Context, name, method, path string) (policy
 	if v.Permitted() && v.Pending == policy.PendingRequest {
 		request, send, ok := f.judgeRequest(v, method, path)
 		path = send
+		if ok && request.Permitted() && request.Pending != "" {
+			request = request.refuse(policy.ReasonNotReady) // the message is not read here
+		}
 		if !ok || !request.Permitted() {
 			if g.open == nil {
 				f.withdraw()

@@ -25,7 +25,6 @@ type rule struct {
 	explicit     []AddrRange // destinations, without the built-in groups
 	destinations []AddrRange
 	named        []PortRange // where a permit by name can match
-	urls         []URL
 }
 
 // Compile prepares a document for evaluation where env says. The document must
@@ -46,7 +45,7 @@ func Compile(doc *Document, env Environment) (*Ruleset, error) {
 		c.threat[doc.ThreatGroups[i].Name] = &doc.ThreatGroups[i]
 	}
 	c.order()
-	for _, step := range []func() error{c.addresses, c.names, c.ports, c.resolvable} {
+	for _, step := range []func() error{c.authorities, c.addresses, c.names, c.ports, c.resolvable} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -61,17 +60,24 @@ type compiler struct {
 	threat map[string]*ThreatGroup
 }
 
+// authorities reads the certificates to verify origins with.
+func (c *compiler) authorities() error {
+	for _, ca := range c.doc.OriginCAs {
+		certs, err := parseCertificates(ca.PEM)
+		if err != nil {
+			return fmt.Errorf("origin CA %q: %w", ca.Name, err)
+		}
+		c.originCAs = append(c.originCAs, certs...)
+	}
+	return nil
+}
+
 // order sorts the rules and precomputes what each is.
 func (c *compiler) order() {
 	for i := range c.doc.Rules {
 		src := &c.doc.Rules[i]
 		r := rule{Rule: src, monitored: c.doc.Mode == ModeMonitor || src.Mode == ModeMonitor,
 			byName: len(src.WebGroups) > 0, decrypts: src.Decrypt == DecryptAllowed}
-		for _, g := range src.WebGroups {
-			if w := c.web[g]; w != nil {
-				r.urls = append(r.urls, w.URLs...)
-			}
-		}
 		c.rules = append(c.rules, r)
 	}
 	slices.SortStableFunc(c.rules, func(a, b rule) int { return cmp.Compare(a.Priority, b.Priority) })
@@ -246,6 +252,7 @@ func (c *compiler) table(m map[netip.Prefix]bitset) *bart.Table[uint32] {
 // names builds the name tables of web groups, URL hosts and threat feeds.
 func (c *compiler) names() error {
 	c.fqdns, c.hosts, c.bad = newNameTable(c.in), newNameTable(c.in), newNameTable(c.in)
+	c.requests = newRequestTable()
 	webs, threats := map[string]bitset{}, map[string]bitset{}
 	note := func(m map[string]bitset, name string, i int) {
 		if m[name] == nil {
@@ -271,11 +278,13 @@ func (c *compiler) names() error {
 		for _, p := range g.FQDNs {
 			c.fqdns.add(p, id)
 		}
-		for _, u := range g.URLs {
-			c.hosts.add(u.Host, id)
+		for i := range g.URLs {
+			c.hosts.add(g.URLs[i].Host, id)
+			c.requests.addURL(&g.URLs[i], id)
 		}
-		for _, m := range g.MCP {
-			c.hosts.add(m.Host, id)
+		for i := range g.MCP {
+			c.hosts.add(g.MCP[i].Host, id)
+			c.requests.addMCP(&g.MCP[i], id)
 		}
 	}
 	for name, rules := range threats {

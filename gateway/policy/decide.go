@@ -33,6 +33,10 @@ const (
 	causeRequestUnknown
 	causeNeedsDecryption
 	causeRequest
+	causeMCP // it matches by an `mcp` entry
+	causeMessageUnknown
+	causeUnclear
+	causeNotHTTP
 )
 
 // nearMiss maps the causes by which only the binding of name and address, and
@@ -43,6 +47,7 @@ var nearMiss = map[cause]Reason{
 	causeAddressMismatch: ReasonAddressMismatch,
 	causeNoName:          ReasonNoName,
 	causeNotTLS:          ReasonNotTLS,
+	causeUnclear:         ReasonBadRequest,
 }
 
 // scratchWords bounds the rules (64 per word) for which a decision allocates
@@ -50,7 +55,7 @@ var nearMiss = map[cause]Reason{
 const scratchWords = 16
 
 // scratch is room for the unions that one decision may need.
-type scratch [6][scratchWords]uint64
+type scratch [10][scratchWords]uint64
 
 // scratches keeps that room off the stacks: a goroutine that decides once, as one for a DNS
 // question does, would spend more on growing its stack than on the decision.
@@ -72,6 +77,7 @@ type facts struct {
 	hasNames           bool // names exist on this protocol and port
 	web, host, bad     bitset
 	pinAny, pinAll     bitset // of the names pinned to the destination
+	hits               hits   // of the request
 }
 
 func (r *Ruleset) none() bitset { return r.in.sets[empty] }
@@ -79,7 +85,7 @@ func (r *Ruleset) none() bitset { return r.in.sets[empty] }
 // gather looks a flow up in every table.
 func (r *Ruleset) gather(flow *Flow, s *scratch) facts {
 	none := r.none()
-	f := facts{Flow: flow, src: none, dst: none, web: none, host: none, bad: none, pinAny: none, pinAll: none,
+	f := facts{Flow: flow, src: none, dst: none, web: none, host: none, bad: none, pinAny: none, pinAll: none, hits: hits{none, none, none, none},
 		port: r.in.sets[r.otherProtos], internet: IsInternet(flow.Dst), fromInet: IsInternet(flow.Src),
 		hasNames: r.isNamePort(flow.Proto, flow.Port)}
 	if id, ok := r.src.Lookup(flow.Src); ok {
@@ -99,6 +105,13 @@ func (r *Ruleset) gather(flow *Flow, s *scratch) facts {
 		f.web = r.fqdns.lookup(flow.Name, s.buffer(0, words))
 		f.host = r.hosts.lookup(flow.Name, s.buffer(1, words))
 		f.bad = r.bad.lookup(flow.Name, s.buffer(2, words))
+		if flow.Stage == StageRequest && r.requests.entries > 0 {
+			f.hits = hits{s.buffer(6, words), s.buffer(7, words), s.buffer(8, words), s.buffer(9, words)}
+			for _, b := range []bitset{f.hits.certain, f.hits.byMCP, f.hits.waiting, f.hits.unclear} {
+				clear(b)
+			}
+			r.requests.lookup(flow, r.in, &f.hits)
+		}
 	}
 	if len(flow.PinnedNames) > 0 && (flow.Stage == StagePacket || flow.Name == "") {
 		f.pinAny, f.pinAll = s.buffer(3, words), s.buffer(4, words)
@@ -146,7 +159,23 @@ func (r *Ruleset) match(i int, f *facts) (tri, cause) {
 	if u.Budget != nil && f.Proto != TCP {
 		return no, causeBudget // bytes are metered where they are spliced
 	}
-	if u.EnsureTLS {
+	if u.handlesRequests() {
+		// Requests are seen in HTTP only, and in TLS that can be decrypted, for which
+		// there has to be a name.
+		switch {
+		case !f.hasNames:
+			return no, causeNotHTTP
+		case f.Stage == StagePacket:
+			answer, why = maybe, causeWireUnknown
+		case f.Wire != WireTLS && f.Wire != WireHTTP:
+			return no, causeNotHTTP
+		case f.Wire == WireTLS && !u.decrypts:
+			return no, causeNeedsDecryption
+		case f.Wire == WireTLS && f.Name == "":
+			return no, causeNoName
+		}
+	}
+	if u.TLSOnly() {
 		switch {
 		case f.Proto != TCP:
 			return no, causeNotTLS
@@ -205,10 +234,7 @@ func (r *Ruleset) matchName(i int, f *facts) (tri, cause) {
 	case f.web.has(i):
 		return yes, causeMatch
 	case f.Stage == StageRequest:
-		if matchURLs(u.urls, f.Flow) {
-			return yes, causeMatch
-		}
-		return no, causeRequest
+		return r.matchRequest(i, f)
 	case f.Wire == WireTLS && (u.monitored || !u.decrypts):
 		return maybe, causeNeedsDecryption
 	}
@@ -232,26 +258,21 @@ func (r *Ruleset) matchNameAhead(i int, f *facts) (tri, cause) {
 	return maybe, causeNameUnknown
 }
 
-func matchURLs(urls []URL, f *Flow) bool {
-	for i := range urls {
-		u := &urls[i]
-		if MatchPattern(u.Host, f.Name) && matchAny(u.Methods, func(m string) bool { return m == f.Method }) &&
-			matchAny(u.Paths, func(p string) bool { return MatchPath(p, f.Path) }) {
-			return true
-		}
+// matchRequest says whether one of the requests that a rule names is this one.
+func (r *Ruleset) matchRequest(i int, f *facts) (tri, cause) {
+	switch {
+	case f.hits.byMCP.has(i):
+		return yes, causeMCP
+	case f.hits.certain.has(i):
+		return yes, causeMatch
+	case f.hits.unclear.has(i) && r.rules[i].Action == Deny:
+		return yes, causeUnclear
+	case f.hits.waiting.has(i):
+		return maybe, causeMessageUnknown
+	case f.hits.unclear.has(i):
+		return no, causeUnclear
 	}
-	return false
-}
-
-// matchAny reports whether an empty list (no restriction) or one of its members
-// matches.
-func matchAny(list []string, match func(string) bool) bool {
-	for _, s := range list {
-		if match(s) {
-			return true
-		}
-	}
-	return len(list) == 0
+	return no, causeRequest
 }
 
 // outcome is what the ruleset makes of some facts.
@@ -319,6 +340,9 @@ func (r *Ruleset) worthAsking(f *facts, w int, missed bool) uint64 {
 		return ^r.byNames[w] | ^r.permits[w]
 	case !f.hasNames:
 		return ^r.byNames[w]
+	case f.Name != "" && f.Stage == StageRequest && f.Pin == PinMatch:
+		// Bound as it is, a permit misses by its requests alone.
+		return ^r.byNames[w] | f.web[w] | f.hits.certain[w] | f.hits.waiting[w] | f.hits.unclear[w]
 	case f.Name != "":
 		return ^r.byNames[w] | f.web[w] | f.host[w]
 	case f.Stage == StagePacket && len(f.PinnedNames) > 0 && f.Pin != PinNone:
@@ -365,10 +389,13 @@ func (r *Ruleset) addWould(d *Decision, f *facts, out outcome) {
 }
 
 func pendingAt(s Stage) Fact {
-	if s == StagePacket {
+	switch s {
+	case StagePacket:
 		return PendingName
+	case StageName:
+		return PendingRequest
 	}
-	return PendingRequest
+	return PendingMessage
 }
 
 func (r *Ruleset) ruleName(i int) string {
@@ -397,6 +424,7 @@ func (r *Ruleset) decision(stage Stage, out outcome) Decision {
 			d.Mode = ModeMonitor
 		}
 	}
+	d.MCP = out.verdict == Permit && out.why == causeMCP
 	if out.pending {
 		d.Pending = pendingAt(stage)
 	}
@@ -406,6 +434,8 @@ func (r *Ruleset) decision(stage Stage, out outcome) Decision {
 			d.Reason = ReasonThreatAddress
 		case out.why == causeThreatName:
 			d.Reason = ReasonThreatName
+		case out.why == causeUnclear:
+			d.Reason = ReasonBadRequest
 		case out.missed != 0:
 			d.Reason = nearMiss[out.missed]
 		}
@@ -425,6 +455,8 @@ func (r *Ruleset) tier(f *facts, out outcome) Tier {
 		return TierKernel
 	case out.verdict == Deny:
 		return TierSplice
+	case f.Stage == StageRequest && f.Wire == WireTLS:
+		return TierDecrypt // or there would be no request
 	case out.decrypt && out.pending && f.Wire != WireHTTP:
 		return TierDecrypt
 	case u.decrypts && readsNames && f.Wire != WireHTTP && (f.Stage != StagePacket || !out.pending && !u.byName):

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -21,6 +22,7 @@ func (d *decoder) document(n *yaml.Node) *Document {
 		"webGroups":    objects(d, &doc.WebGroups, d.webGroup),
 		"threatGroups": objects(d, &doc.ThreatGroups, d.threatGroup),
 		"resolve":      objects(d, &doc.Resolve, d.resolve),
+		"originCAs":    objects(d, &doc.OriginCAs, d.originCA),
 		"rules!":       objects(d, &doc.Rules, d.rule),
 	})
 	return doc
@@ -67,10 +69,11 @@ func (d *decoder) mcp(n *yaml.Node, path string) MCP {
 	var m MCP
 	d.object(n, path, fields{
 		"host!":      one(d, &m.Host, NormalizePattern),
-		"paths":      many(d, &m.Paths, "leave it out to mean every path", NormalizePathPattern),
+		"paths":      many(d, &m.Paths, "leave it out to mean /mcp", NormalizePathPattern),
 		"allowTools": many(d, &m.AllowTools, "leave it out to mean every tool", parseTool),
 		"denyTools":  many(d, &m.DenyTools, "", parseTool),
 	})
+	m.Paths = m.endpoints()
 	return m
 }
 
@@ -115,11 +118,25 @@ func (d *decoder) rule(n *yaml.Node, path string) Rule {
 		"sni":          one(d, &r.SNI, oneOf(SNIRequired, SNIOptional)),
 		"ensureTLS":    d.boolean(&r.EnsureTLS),
 		"budget":       func(n *yaml.Node, path string) { r.Budget = d.budget(n, path) },
-		"log":          d.boolean(&logged),
-		"allow":        objects(d, &r.Allow, d.allow),
+		"headers": func(n *yaml.Node, path string) {
+			d.list(n, path, "leave it out to change no header", func(n *yaml.Node, path string) { r.Headers = append(r.Headers, d.header(n, path, r.Headers)) })
+		},
+		"maxRequestBytes":   d.number(func(v int64) { r.MaxRequestBytes = v }, 1, 1<<53-1),
+		"minTLS":            one(d, &r.MinTLS, oneOf(TLS12, TLS13)),
+		"originCertificate": one(d, &r.OriginCertificate, oneOf(OriginVerify, OriginIgnore)),
+		"log":               d.boolean(&logged),
+		"allow":             objects(d, &r.Allow, d.allow),
 	})
 	if !logged {
 		r.Log = &logged
+	}
+	if r.Action == Deny {
+		for field, given := range map[string]bool{"headers": len(r.Headers) > 0, "maxRequestBytes": r.MaxRequestBytes > 0,
+			"minTLS": r.MinTLS != "", "originCertificate": r.OriginCertificate != ""} {
+			if at := join(path, field); given {
+				d.fail(d.lines[at], at, "leave it out", "belongs to a PERMIT: nothing of what a DENY matches goes on")
+			}
+		}
 	}
 	return r
 }
@@ -216,7 +233,7 @@ func parseTag(s string) (string, error) {
 }
 
 func parseTool(s string) (string, error) {
-	if len(s) > 256 || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+	if len(s) > maxTool || !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }) {
 		return "", bad("use at most 256 printable characters", "is not the name of a tool")
 	}
 	return s, nil

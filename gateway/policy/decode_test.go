@@ -125,7 +125,6 @@ func FuzzDecode(f *testing.F) {
 			return
 		}
 		Check(doc, Environment{})
-		Notes(doc)
 		text, err := Encode(doc)
 		if err != nil {
 			t.Fatal(err)

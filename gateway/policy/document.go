@@ -1,6 +1,9 @@
 package policy
 
-import "net/netip"
+import (
+	"net/netip"
+	"slices"
+)
 
 // Document is a ruleset as written: the JSON or YAML that operators edit, that
 // the Pulumi resource takes and that the gateway loads. The field names of the
@@ -13,6 +16,7 @@ type Document struct {
 	WebGroups    []WebGroup    `json:"webGroups,omitempty"`
 	ThreatGroups []ThreatGroup `json:"threatGroups,omitempty"`
 	Resolve      []Resolve     `json:"resolve,omitempty"`
+	OriginCAs    []OriginCA    `json:"originCAs,omitempty"`
 	Rules        []Rule        `json:"rules"`
 }
 
@@ -47,7 +51,9 @@ type URL struct {
 	Paths   []string `json:"paths,omitempty"`
 }
 
-// MCP names the tools that may be called on a Model Context Protocol server.
+// MCP names the tools that may be called on a Model Context Protocol server: any that
+// AllowTools holds (none: all) and DenyTools does not. See [RPC] for what it matches.
+// Paths are the server's endpoints; none: /mcp, which Decode writes out.
 type MCP struct {
 	Host       string   `json:"host"`
 	Paths      []string `json:"paths,omitempty"`
@@ -92,6 +98,27 @@ type Rule struct {
 	Budget       *Budget     `json:"budget,omitempty"`
 	Log          *bool       `json:"log,omitempty"`
 	Allow        []Allow     `json:"allow,omitempty"`
+
+	// What has to be done to what a PERMIT permits, see [Obligations].
+	Headers           []Header    `json:"headers,omitempty"`
+	MaxRequestBytes   int64       `json:"maxRequestBytes,omitempty"`
+	MinTLS            TLSVersion  `json:"minTLS,omitempty"`
+	OriginCertificate OriginTrust `json:"originCertificate,omitempty"`
+}
+
+// TLSOnly reports whether what is not TLS does not match: because the rule says so, or
+// because it asks for what only TLS has (a version, the origin's certificate, a channel
+// that a secret may be sent over).
+func (r *Rule) TLSOnly() bool {
+	return r.EnsureTLS || r.MinTLS != "" || r.OriginCertificate == OriginVerify || r.sendsSecret()
+}
+
+// handlesRequests reports whether the rule asks something of each single request, so
+// that the flow has to be HTTP that can be read.
+func (r *Rule) handlesRequests() bool { return len(r.Headers) > 0 || r.MaxRequestBytes > 0 }
+
+func (r *Rule) sendsSecret() bool {
+	return slices.ContainsFunc(r.Headers, func(h Header) bool { return h.Secret != "" })
 }
 
 // Logged reports whether decisions of the rule are audited one by one.

@@ -22,6 +22,8 @@ type Explanation struct {
 	// Missing names the feeds and service tags that the ruleset uses and that have
 	// no data: their groups match nothing.
 	Missing []string `json:"missing,omitempty"`
+	// Conditions are what the deciding rule asks of what it permits, see Obligations.
+	Conditions []string `json:"conditions,omitempty"`
 	// NoData says that a refused question gets an empty answer, not NXDOMAIN.
 	NoData bool `json:"nodata,omitempty"`
 }
@@ -101,6 +103,9 @@ func (r *Ruleset) explainQuestion(flow Flow) Explanation {
 func (r *Ruleset) explanation(d Decision) Explanation {
 	e := Explanation{Verdict: d.Verdict, Rule: d.Rule, Mode: d.Mode, Decrypt: d.Decrypt, Tier: d.Tier, Stage: d.Stage.String(),
 		Pending: d.Pending, Reason: d.Reason, Would: []Would{}, Trace: []Step{}, Missing: r.Missing()}
+	if d.Permitted() && d.Index >= 0 && d.Pending == "" {
+		e.Conditions = r.rules[d.Index].conditions()
+	}
 	if d.Would != nil {
 		e.Would = append(e.Would, *d.Would)
 	}
@@ -200,7 +205,16 @@ func (r *Ruleset) say(i int, why cause, f *Flow) string {
 	case causeNeedsDecryption:
 		return "needs decryption"
 	case causeRequest:
+		if f.RPC != nil && f.RPC.Method == methodCall {
+			return fmt.Sprintf("%s %s calling the tool %q is not among its requests", f.Method, f.Path, f.RPC.Tool)
+		}
 		return fmt.Sprintf("%s %s is not among its requests", f.Method, f.Path)
+	case causeMessageUnknown:
+		return "it depends on the message in the request"
+	case causeUnclear:
+		return "the message could be read differently by different parsers or people"
+	case causeNotHTTP:
+		return "it handles requests, and this is no HTTP that it can read"
 	}
 	return "all that it names matches"
 }

@@ -9,7 +9,7 @@ const (
 	StageDNS     Stage = iota // a question: source and name, no destination yet
 	StagePacket               // the first packet: addresses, protocol, port
 	StageName                 // the name that the flow claims, or that it claims none
-	StageRequest              // one HTTP request: method and path
+	StageRequest              // one HTTP request: method and path, then its message
 )
 
 // String is the stage's name in audit events and explanations.
@@ -53,7 +53,30 @@ type Flow struct {
 	Wire        Wire
 	Method      string
 	Path        string // normalised, see NormalizePath
+	RPC         *RPC   // of the request's body; nil: not read
 }
+
+// RPC is one JSON-RPC message in the body of a POST, as the Model Context Protocol
+// sends them (MCP 2025-06-18, Transports). A batch is several, each decided by itself:
+// the request is permitted if all are.
+//
+// An `mcp` entry of a web group matches, on its host and paths: GET, DELETE, HEAD and OPTIONS,
+// which carry no message (the answers' stream, the session's end); every message that
+// is not a call of a tool; and tools/call where the entry allows the tool.
+//
+// Names compare byte for byte. Where two readers might take a message differently (it
+// is Malformed, the method is spelled like tools/call but is not, the tool's name holds
+// anything but printable ASCII and the entry does not spell that very name out) it matches
+// no PERMIT, and every DENY.
+type RPC struct {
+	Method string // empty in a response, such as the answer to a question of the server
+	Tool   string // params.name of tools/call
+	// Malformed says that the body is not what every parser reads as the same message.
+	Malformed bool
+}
+
+// methodCall is the method that calls a tool.
+const methodCall = "tools/call"
 
 // Fact is what a decision still waits for.
 type Fact string
@@ -61,6 +84,7 @@ type Fact string
 const (
 	PendingName    Fact = "name"
 	PendingRequest Fact = "request"
+	PendingMessage Fact = "message" // the body of a POST, see RPC
 )
 
 // Decision is the answer to one question about one flow.
@@ -75,6 +99,9 @@ type Decision struct {
 	Reason  Reason
 	Would   *Would // set where a monitored rule or default matched
 	Log     bool   // whether the deciding rule wants single events
+	// MCP says that a permit rests on an `mcp` entry: lists of tools in the answer are to
+	// be cut to those that may be called, which is asked with an RPC for each.
+	MCP bool
 	// Index is the deciding rule's place in priority order, -1 for none.
 	Index int
 }

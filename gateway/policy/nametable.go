@@ -2,38 +2,90 @@ package policy
 
 import "strings"
 
-// nameTable answers which rules a name belongs to. A look-up costs one map access
-// per label of the name, however many names the table holds; only globs inside
+// nameIndex finds what was entered for the patterns that a name matches. A look-up
+// costs one map access per label of the name, however many patterns there are; only globs inside
 // labels are compared one by one, and only those under the same literal suffix.
-type nameTable struct {
-	in    *interner
-	exact map[string]uint32
-	below map[string]uint32 // "x.y" for the pattern "*.x.y"
-	globs map[string][]glob // by literal suffix
+type nameIndex[T any] struct {
+	exact map[string]T
+	below map[string]T         // "x.y" for the pattern "*.x.y"
+	globs map[string][]glob[T] // by literal suffix
 }
 
-type glob struct {
+type glob[T any] struct {
 	pattern string
-	set     uint32
+	value   T
 }
 
-func newNameTable(in *interner) *nameTable {
-	return &nameTable{in: in, exact: map[string]uint32{}, below: map[string]uint32{}, globs: map[string][]glob{}}
+func newNameIndex[T any]() nameIndex[T] {
+	return nameIndex[T]{exact: map[string]T{}, below: map[string]T{}, globs: map[string][]glob[T]{}}
 }
 
-// add enters a normalised pattern for the rules in set.
-func (t *nameTable) add(pattern string, set uint32) {
+// place returns the map and key where a pattern's value stands, or the literal
+// suffix that its glob is found by.
+func (x *nameIndex[T]) place(pattern string) (in map[string]T, key, suffix string) {
 	rest, wild := strings.CutPrefix(pattern, "*.")
 	switch {
 	case !strings.Contains(pattern, "*"):
-		t.exact[pattern] = t.in.union(t.exact[pattern], set)
+		return x.exact, pattern, ""
 	case wild && !strings.Contains(rest, "*"):
-		t.below[rest] = t.in.union(t.below[rest], set)
-	default:
-		suffix := pattern[strings.LastIndexByte(pattern, '*')+1:]
-		_, suffix, _ = strings.Cut(suffix, ".")
-		t.globs[suffix] = append(t.globs[suffix], glob{pattern, set})
+		return x.below, rest, ""
 	}
+	_, suffix, _ = strings.Cut(pattern[strings.LastIndexByte(pattern, '*')+1:], ".")
+	return nil, "", suffix
+}
+
+// add enters the value of a normalised pattern, in place of the one before.
+func (x *nameIndex[T]) add(pattern string, value T) {
+	in, key, suffix := x.place(pattern)
+	if in != nil {
+		in[key] = value
+		return
+	}
+	x.globs[suffix] = append(x.globs[suffix], glob[T]{pattern, value})
+}
+
+// each calls found with the value of every pattern that a normalised name matches.
+func (x *nameIndex[T]) each(name string, found func(T)) {
+	if v, ok := x.exact[name]; ok {
+		found(v)
+	}
+	for rest := name; ; {
+		for _, g := range x.globs[rest] {
+			if MatchPattern(g.pattern, name) {
+				found(g.value)
+			}
+		}
+		_, after, more := strings.Cut(rest, ".")
+		if !more {
+			// A glob in the last label has the empty literal suffix.
+			for _, g := range x.globs[""] {
+				if MatchPattern(g.pattern, name) {
+					found(g.value)
+				}
+			}
+			return
+		}
+		rest = after
+		if v, ok := x.below[rest]; ok {
+			found(v)
+		}
+	}
+}
+
+// nameTable answers which rules a name belongs to.
+type nameTable struct {
+	nameIndex[uint32]
+	in *interner
+}
+
+func newNameTable(in *interner) *nameTable { return &nameTable{newNameIndex[uint32](), in} }
+
+// add enters a normalised pattern for the rules in set.
+func (t *nameTable) add(pattern string, set uint32) {
+	if in, key, _ := t.place(pattern); in != nil {
+		set = t.in.union(in[key], set)
+	}
+	t.nameIndex.add(pattern, set)
 }
 
 // addDomain enters a name together with everything below it, as threat feeds
@@ -49,7 +101,7 @@ func (t *nameTable) addDomain(name string, set uint32) {
 func (t *nameTable) lookup(name string, scratch bitset) bitset {
 	found := empty
 	var union bitset
-	add := func(id uint32) {
+	t.each(name, func(id uint32) {
 		switch {
 		case id == empty || id == found:
 		case found == empty && union == nil:
@@ -63,27 +115,7 @@ func (t *nameTable) lookup(name string, scratch bitset) bitset {
 			}
 			union.or(t.in.sets[id])
 		}
-	}
-	add(t.exact[name])
-	for rest := name; ; {
-		for _, g := range t.globs[rest] {
-			if MatchPattern(g.pattern, name) {
-				add(g.set)
-			}
-		}
-		_, after, more := strings.Cut(rest, ".")
-		if !more {
-			// A glob in the last label has the empty literal suffix.
-			for _, g := range t.globs[""] {
-				if MatchPattern(g.pattern, name) {
-					add(g.set)
-				}
-			}
-			break
-		}
-		rest = after
-		add(t.below[rest])
-	}
+	})
 	if union != nil {
 		return union
 	}

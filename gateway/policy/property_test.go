@@ -19,7 +19,9 @@ var (
 	worldNames   = []string{"x.y", "a.x.y", "b.a.x.y", "ab.x.y", "c.z", "bad.z", "c.bad.z"}
 	worldGlobs   = []string{"x.y", "*.x.y", "a*.x.y", "a.x.y", "c.z", "*.z", "*.bad.z"}
 	worldPorts   = []string{"tcp/443", "tcp/80", "tcp/8443", "tcp/22", "tcp", "tcp/400-500", "udp/9", "udp/1-1024", "icmp"}
-	worldPaths   = []string{"/", "/a", "/a/b", "/c/d/e"}
+	worldPaths   = []string{"/", "/a", "/a/b", "/c/d/e", "/mcp"}
+	worldTools   = []string{"search", "search_code", "delete", "s\u0435arch", "", "del ete"} // the fourth holds a Cyrillic е
+	worldMethods = []string{"tools/call", "tools/call", "tools/call", "tools/list", "Tools/Call", "", "to\u03bfls/call"}
 )
 
 func pick[T any](w world, from []T) T { return from[w.IntN(len(from))] }
@@ -65,6 +67,12 @@ func (w world) document() *Document {
 			}
 			g.URLs = []URL{u}
 		}
+		for range w.IntN(3) {
+			m := MCP{Host: pick(w, worldGlobs), Paths: some(w, 2, []string{"/a", "/**", "/mcp"}),
+				AllowTools: some(w, 2, []string{"search*", "search", "*", "s\u0435arch"}), DenyTools: some(w, 1, []string{"*_code", "delete"})}
+			m.Paths = m.endpoints() // as Decode writes it
+			g.MCP = append(g.MCP, m)
+		}
 		doc.WebGroups = append(doc.WebGroups, g)
 	}
 	for i := range 1 + w.IntN(6) {
@@ -92,9 +100,31 @@ func (w world) document() *Document {
 			r.SNI = SNIOptional
 		}
 		r.EnsureTLS = w.chance(15)
+		if r.Action == Permit {
+			w.obligations(&r)
+		}
 		doc.Rules = append(doc.Rules, r)
 	}
 	return doc
+}
+
+// obligations draws what a permit asks of what it permits.
+func (w world) obligations(r *Rule) {
+	if w.chance(10) {
+		r.Headers = []Header{{Name: "X-Tenant", Set: "contoso"}}
+	}
+	if w.chance(5) {
+		r.Headers = []Header{{Name: "Authorization", Secret: "file:///secret"}}
+	}
+	if w.chance(10) {
+		r.MaxRequestBytes = 1000
+	}
+	if w.chance(5) {
+		r.MinTLS = TLS13
+	}
+	if w.chance(5) {
+		r.OriginCertificate = OriginVerify
+	}
 }
 
 func (w world) environment() Environment {
@@ -147,7 +177,12 @@ func (w world) withName(f Flow) Flow {
 }
 
 func (w world) withRequest(f Flow) Flow {
-	f.Stage, f.Method, f.Path = StageRequest, pick(w, []string{"GET", "POST"}), pick(w, worldPaths)
+	f.Stage, f.Method, f.Path = StageRequest, pick(w, []string{"GET", "POST", "PUT"}), pick(w, worldPaths)
+	return f
+}
+
+func (w world) withMessage(f Flow) Flow {
+	f.RPC = &RPC{Method: pick(w, worldMethods), Tool: pick(w, worldTools), Malformed: w.chance(10)}
 	return f
 }
 
@@ -184,7 +219,7 @@ func TestDecideAgreesWithReference(t *testing.T) {
 			packet := w.flow()
 			named := w.withName(packet)
 			asked := w.withRequest(named)
-			for _, f := range []Flow{packet, named, asked} {
+			for _, f := range []Flow{packet, named, asked, w.withMessage(asked)} {
 				if f.Stage == StageRequest && f.Wire == WireOther {
 					continue
 				}
@@ -291,6 +326,9 @@ func smaller(doc *Document, f Flow) []attempt {
 		}
 		if len(g.URLs) > 0 {
 			edit(func(c *Document) { c.WebGroups[i].URLs = nil })
+		}
+		if len(g.MCP) > 0 {
+			edit(func(c *Document) { c.WebGroups[i].MCP = g.MCP[1:] })
 		}
 	}
 	if doc.Mode == ModeMonitor {

@@ -78,7 +78,7 @@ func (c *compiler) resolvable() error {
 // blocksPorts reports whether a deny covers every port on which the permit could
 // allow a name.
 func (c *compiler) blocksPorts(d, p *rule) bool {
-	if d.Action != Deny || d.EnsureTLS && !p.EnsureTLS {
+	if d.Action != Deny || d.TLSOnly() && !p.TLSOnly() {
 		return false
 	}
 	if len(d.Ports) == 0 {
@@ -253,7 +253,7 @@ func (r *Ruleset) blocked(i int, q *asked, all bool) bool {
 func (r *Ruleset) refusal(q *asked, all bool) outcome {
 	for i := range r.rules {
 		u := &r.rules[i]
-		if u.Action != Deny || u.monitored && !all || len(u.Ports) > 0 || u.EnsureTLS || !r.asks(i, q) || !r.refusesName(i, q) {
+		if u.Action != Deny || u.monitored && !all || len(u.Ports) > 0 || u.TLSOnly() || !r.asks(i, q) || !r.refusesName(i, q) {
 			continue
 		}
 		if q.bad.has(i) && r.threats.has(i) {

@@ -3,6 +3,7 @@ package policy
 import (
 	"cmp"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -206,7 +207,18 @@ func (ref *reference) match(r *Rule, f *Flow) (out answer, request bool) {
 	if out == never {
 		return never, false
 	}
-	if r.EnsureTLS {
+	if len(r.Headers) > 0 || r.MaxRequestBytes > 0 { // it has to read requests
+		switch {
+		case !names:
+			return never, false
+		case f.Stage == StagePacket:
+			out = perhaps
+		case f.Wire == WireOther, f.Wire == WireTLS && (r.Decrypt != DecryptAllowed || f.Name == ""):
+			return never, false
+		}
+	}
+	secret := slices.ContainsFunc(r.Headers, func(h Header) bool { return h.Secret != "" })
+	if r.EnsureTLS || r.MinTLS != "" || r.OriginCertificate == OriginVerify || secret {
 		switch {
 		case f.Proto != TCP:
 			return never, false
@@ -224,7 +236,9 @@ func (ref *reference) match(r *Rule, f *Flow) (out answer, request bool) {
 }
 
 func (ref *reference) matchName(r *Rule, f *Flow, names bool) (out answer, request bool) {
-	holds := func(name string) bool { return ref.byFQDN(r, name) || len(ref.byHost(r, name)) > 0 }
+	holds := func(name string) bool {
+		return ref.byFQDN(r, name) || len(ref.byHost(r, name)) > 0 || len(ref.servers(r, name)) > 0
+	}
 	switch {
 	case !names:
 		return never, false
@@ -261,7 +275,70 @@ func (ref *reference) matchName(r *Rule, f *Flow, names bool) (out answer, reque
 			return always, false
 		}
 	}
-	return never, false
+	out = never
+	for _, m := range ref.servers(r, f.Name) {
+		out = max(out, ref.message(r, &m, f))
+	}
+	return out, false
+}
+
+// servers lists the MCP entries of a rule that hold a name.
+func (ref *reference) servers(r *Rule, name string) []MCP {
+	var out []MCP
+	for _, g := range ref.doc.WebGroups {
+		for _, m := range g.MCP {
+			if slices.Contains(r.WebGroups, g.Name) && MatchPattern(m.Host, name) {
+				out = append(out, m)
+			}
+		}
+	}
+	return out
+}
+
+// message says whether an MCP entry of a rule holds a request to its host.
+func (ref *reference) message(r *Rule, m *MCP, f *Flow) answer {
+	doubt := never // matches every deny and no permit
+	if r.Action == Deny {
+		doubt = always
+	}
+	held := func(list []string) bool {
+		return slices.ContainsFunc(list, func(p string) bool {
+			parts := strings.Split(p, "*")
+			for i, part := range parts {
+				parts[i] = regexp.QuoteMeta(part)
+			}
+			return regexp.MustCompile("^(?s:" + strings.Join(parts, ".*") + ")$").MatchString(f.RPC.Tool)
+		})
+	}
+	plain := regexp.MustCompile(`^[!-~]+$`)
+	paths := m.Paths
+	if len(paths) == 0 {
+		paths = []string{"/mcp"}
+	}
+	switch {
+	case !slices.ContainsFunc(paths, func(p string) bool { return MatchPath(p, f.Path) }):
+		return never
+	case slices.Contains([]string{"GET", "DELETE", "HEAD", "OPTIONS"}, f.Method):
+		return always
+	case f.Method != "POST":
+		return never
+	case f.RPC == nil:
+		return perhaps
+	case f.RPC.Malformed:
+		return doubt
+	case f.RPC.Method == "":
+		return always
+	case f.RPC.Method != "tools/call":
+		if strings.ToLower(f.RPC.Method) == "tools/call" || !plain.MatchString(f.RPC.Method) {
+			return doubt
+		}
+		return always
+	case !plain.MatchString(f.RPC.Tool) && !slices.Contains(m.AllowTools, f.RPC.Tool):
+		return doubt
+	case held(m.DenyTools), len(m.AllowTools) > 0 && !held(m.AllowTools):
+		return never
+	}
+	return always
 }
 
 // decide lists every outcome that is still possible and says what they have in

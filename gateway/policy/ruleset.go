@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"crypto/x509"
 	"net/netip"
 	"reflect"
 
@@ -33,7 +34,9 @@ type Ruleset struct {
 	dstAny, dstInternet bitset
 	src, dst            *bart.Table[uint32]
 
-	fqdns, hosts, bad *nameTable // web group names, URL hosts, threat names
+	fqdns, hosts, bad *nameTable // web group names, hosts of requests, threat names
+	requests          *requestTable
+	originCAs         []*x509.Certificate
 
 	namePorts   []PortRange
 	protoPorts  map[Proto]*portTable
@@ -55,6 +58,10 @@ func (r *Ruleset) Digest() string { return r.digest }
 
 // NamePorts returns the TCP ports on which flows carry names.
 func (r *Ruleset) NamePorts() []PortRange { return r.namePorts }
+
+// OriginCAs returns the authorities that the document names to verify origins with,
+// beside those of the system.
+func (r *Ruleset) OriginCAs() []*x509.Certificate { return r.originCAs }
 
 // Question is the answer to a DNS question.
 type Question struct {

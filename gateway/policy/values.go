@@ -38,6 +38,22 @@ const (
 	SNIOptional SNI = "optional"
 )
 
+// TLSVersion is the lowest version of TLS that a rule takes.
+type TLSVersion string
+
+const (
+	TLS12 TLSVersion = "1.2"
+	TLS13 TLSVersion = "1.3"
+)
+
+// OriginTrust says whether an origin has to show a certificate for its name.
+type OriginTrust string
+
+const (
+	OriginVerify OriginTrust = "verify"
+	OriginIgnore OriginTrust = "ignore"
+)
+
 // PinScope says for whom a pin holds.
 type PinScope string
 
@@ -80,6 +96,9 @@ const (
 	ReasonCARejected        Reason = "ca-rejected-by-client"
 	ReasonOriginCertificate Reason = "origin-certificate"
 	ReasonBudgetExceeded    Reason = "budget-exceeded"
+	ReasonHeaderRequired    Reason = "header-required"
+	ReasonRequestTooLarge   Reason = "request-too-large"
+	ReasonTLSVersion        Reason = "tls-version"
 	ReasonOverload          Reason = "overload"
 	ReasonNotReady          Reason = "not-ready"
 )

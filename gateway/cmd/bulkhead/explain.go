@@ -19,6 +19,7 @@ type question struct {
 	name         string
 	pinned       string
 	method, path string
+	rpc, tool    string
 }
 
 func explainCommand() *cobra.Command {
@@ -31,7 +32,8 @@ func explainCommand() *cobra.Command {
 		Long: `Judges one flow with the evaluator that the gateway runs, and prints the verdict and
 what every rule said. --name without --dst is a DNS question. Without --name, on a
 port where names exist, the name is not yet known; --name "" says that the flow
-claims none. Without --method, a verdict that depends on the request is pending.
+claims none. Without --method, a verdict that depends on the request is pending;
+without --tool or --rpc-method, one that depends on the message in it.
 
 Exit code 0 permitted, 3 denied, 1 for a ruleset with errors.`,
 		Example: `  bulkhead policy explain ruleset.yaml --src 10.20.1.20 --name api.github.com
@@ -69,6 +71,8 @@ Exit code 0 permitted, 3 denied, 1 for a ruleset with errors.`,
 	f.StringVar(&q.pinned, "pinned", "true", "the destination was resolved by the gateway for the name (true), for none (false), for another one (other)")
 	f.StringVar(&q.method, "method", "", "HTTP method")
 	f.StringVar(&q.path, "path", "/", "HTTP path")
+	f.StringVar(&q.rpc, "rpc-method", "", "JSON-RPC method of the message in a POST, such as tools/list")
+	f.StringVar(&q.tool, "tool", "", "MCP tool that the message calls (implies --method POST, --rpc-method tools/call and --path /mcp)")
 	f.BoolVar(&asJSON, "json", false, "print one JSON document")
 	return cmd
 }
@@ -115,6 +119,18 @@ func (q *question) flow(cmd *cobra.Command) (flow policy.Flow, nameKnown bool, e
 	if flow.Port == 80 {
 		flow.Wire = policy.WireHTTP
 	}
+	if q.tool != "" && q.rpc == "" {
+		q.rpc = "tools/call"
+	}
+	if q.rpc != "" {
+		flow.RPC = &policy.RPC{Method: q.rpc, Tool: q.tool}
+		if q.method == "" {
+			q.method = "POST"
+		}
+		if !cmd.Flags().Changed("path") {
+			q.path = "/mcp"
+		}
+	}
 	if q.method != "" {
 		flow.Stage, flow.Method = policy.StageRequest, strings.ToUpper(q.method)
 		if flow.Path, err = policy.NormalizePath(q.path); err != nil {
@@ -132,6 +148,9 @@ func printExplanation(w io.Writer, e *policy.Explanation) error {
 	}
 	for _, would := range e.Would {
 		fmt.Fprintf(w, "  with everything enforced: %s by %s\n", would.Verdict, would.Rule)
+	}
+	for _, c := range e.Conditions {
+		fmt.Fprintf(w, "  condition: %s\n", c)
 	}
 	if e.NoData {
 		fmt.Fprintln(w, "  answered without data instead of NXDOMAIN, because names below it resolve")

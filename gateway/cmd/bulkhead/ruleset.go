@@ -88,27 +88,17 @@ the fix. Exit code 0, or 1 where there is an error.`,
 			if err != nil {
 				return err
 			}
-			var notes []string
-			if doc != nil {
-				notes = policy.Notes(doc)
-			}
 			failed := policy.HasErrors(diags)
 			if asJSON {
 				if diags == nil {
 					diags = []policy.Diagnostic{}
 				}
-				if notes == nil {
-					notes = []string{}
-				}
-				if err := printJSON(cmd.OutOrStdout(), map[string]any{"file": args[0], "ok": !failed, "diagnostics": diags, "notes": notes}); err != nil {
+				if err := printJSON(cmd.OutOrStdout(), map[string]any{"file": args[0], "ok": !failed, "diagnostics": diags}); err != nil {
 					return err
 				}
 			} else {
 				if err := policy.FormatDiagnostics(cmd.OutOrStdout(), args[0], diags); err != nil {
 					return err
-				}
-				for _, n := range notes {
-					fmt.Fprintf(cmd.OutOrStdout(), "%s: note: %s\n", args[0], n)
 				}
 				if len(diags) == 0 {
 					fmt.Fprintf(cmd.OutOrStdout(), "%s: ok, %d rules\n", args[0], len(doc.Rules))
