@@ -53,6 +53,7 @@ var mayKnow = map[string][]string{
 	"gateway/packet":         {"gateway/policy", "gateway/pin", "gateway/feeds", "gateway/audit"},
 	"gateway/enforcer":       {"gateway/policy", "gateway/pin", "gateway/feeds", "gateway/audit"},
 	"gateway/enforcer/hello": {"gateway/policy"},
+	"gateway/inspect/mcp":    {"gateway/policy"},
 	"gateway/inspect":        {"gateway/policy", "gateway/pin", "gateway/feeds", "gateway/audit"},
 	"corednsplugin/pin":      {"gateway/policy", "gateway/pin", "gateway/feeds", "gateway/audit"},
 	"gateway/resolver":       {"gateway/policy", "gateway/pin", "gateway/feeds", "gateway/audit", "corednsplugin/pin"},
