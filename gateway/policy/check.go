@@ -23,6 +23,7 @@ const (
 	checkVerifyWildcard     = "POL-11" // a wildcard where names are resolved ahead
 	checkCompile            = "POL-12" // the ruleset is beyond what the gateway can load
 	checkThreatPermit       = "POL-13" // a permit towards known-bad destinations
+	checkSecretAnywhere     = "POL-14" // a secret is sent to whoever has a name
 
 	checkShadowed      = "POL-20" // earlier rules take all that a rule could match
 	checkUnused        = "POL-21" // nobody uses a group
@@ -34,6 +35,9 @@ const (
 	checkIdleOverride  = "POL-27" // an override that overrides nothing
 	checkInternetPort  = "POL-28" // a port permitted to the whole internet
 	checkNoNamePort    = "POL-29" // names on ports where flows carry none
+	checkCredential    = "POL-30" // a credential is written into the document
+	checkOriginIgnored = "POL-31" // decrypted flows go to whoever answers
+	checkNoTool        = "POL-32" // an mcp entry denies every tool that it allows
 )
 
 // Check finds what is wrong or dangerous in a document that Decode has read, where

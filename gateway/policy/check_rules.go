@@ -9,6 +9,7 @@ import (
 // rule judges one rule, alone and against the others.
 func (c *checker) rule(r *scope) {
 	c.requests(r)
+	c.obligations(r)
 	if r.byName() && !portsMeet(r.Ports, []PortRange{{TCP, 0, 65535}}) {
 		c.add(checkNoNamePort, SeverityWarning, r.path+".ports", "name TCP ports, or take the web groups out",
 			"rule %q never matches: it names web groups, and only TCP flows carry names", r.Name)
@@ -36,39 +37,6 @@ func (c *checker) threats(r *scope) {
 		if slices.ContainsFunc(c.doc.ThreatGroups, func(g ThreatGroup) bool { return g.Name == name }) {
 			c.add(checkThreatPermit, SeverityError, fmt.Sprintf("%s.destinations[%d]", r.path, i), "deny it, or name the destinations that are meant",
 				"rule %q permits what the feeds of %q call dangerous", r.Name, name)
-		}
-	}
-}
-
-// requests judges rules that tell requests apart, for which the flow has to be
-// decrypted, and those that let the same host through without.
-func (c *checker) requests(r *scope) {
-	seen := map[string]bool{}
-	for _, t := range r.names {
-		if !t.byRequest() || seen[t.path+t.pattern] {
-			continue
-		}
-		seen[t.path+t.pattern] = true
-		if r.Decrypt != DecryptAllowed {
-			c.add(checkURLsUndecrypted, SeverityError, t.path, "set decrypt: DECRYPT_ALLOWED, or name the host under fqdns",
-				"rule %q tells requests to %s apart without decrypting them", r.Name, t.pattern)
-			continue
-		}
-		for _, o := range c.rules {
-			if o == r || o.Action != Permit || o.Decrypt == DecryptAllowed || !o.meets(r) || !o.byName() && !o.wholeInternet() {
-				continue
-			}
-			if !o.byName() {
-				c.add(checkURLHostUndecrypted, SeverityError, o.path, "name the destinations, or the ports that are meant",
-					"rule %q permits every name undecrypted, and with it %s, whose requests rule %q tells apart", o.Name, t.pattern, r.Name)
-				continue
-			}
-			for _, n := range o.names {
-				if !n.byRequest() && overlap(n.pattern, t.pattern) {
-					c.add(checkURLHostUndecrypted, SeverityError, n.path, "take the host out of one of the two rules",
-						"rule %q permits %s undecrypted, and with it %s, whose requests rule %q tells apart", o.Name, n.pattern, t.pattern, r.Name)
-				}
-			}
 		}
 	}
 }

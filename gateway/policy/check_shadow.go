@@ -85,7 +85,7 @@ func (c *checker) takes(e, r *scope, a atom) bool {
 	switch {
 	case !e.inForce() && r.inForce(): // a monitored rule hides nothing from one in force
 		return false
-	case e.Budget != nil, e.TLSOnly() && !r.TLSOnly():
+	case e.Budget != nil, e.TLSOnly() && !r.TLSOnly(), e.handlesRequests() && !r.handlesRequests():
 		return false
 	case a.anyPort && len(e.Ports) > 0, !a.anyPort && !portsCover(e.Ports, a.port):
 		return false

@@ -263,3 +263,36 @@ func BenchmarkDecide(b *testing.B) {
 	bench("packet/names=1000000", million, packet)
 	bench("name/names=1000000", million, name)
 }
+
+// BenchmarkRequest compares one URL rule with a thousand, on hosts of their own, on one
+// host, and under one directory.
+func BenchmarkRequest(b *testing.B) {
+	for name, entry := range map[string]func(i int) URL{
+		"hosts": func(i int) URL { return URL{Host: fmt.Sprintf("api%d.contoso.com", i), Paths: []string{"/v1/**"}} },
+		"paths": func(i int) URL { return URL{Host: "api0.contoso.com", Paths: []string{fmt.Sprintf("/v1/r%d", i)}} },
+		"globs": func(i int) URL { return URL{Host: "api0.contoso.com", Paths: []string{fmt.Sprintf("/v1/r%d/**", i)}} },
+	} {
+		for _, n := range []int{1, 1000} {
+			r := exampleRuleset(b, func(d *Document) {
+				for i := range n {
+					g := fmt.Sprintf("url-%d", i)
+					d.WebGroups = append(d.WebGroups, WebGroup{Name: g, URLs: []URL{entry(i)}})
+					d.Rules = append(d.Rules, Rule{Name: g, Priority: -2000 + i, Sources: []string{"foundry-agents"}, WebGroups: []string{g},
+						Action: Permit, Decrypt: DecryptAllowed})
+				}
+			})
+			last := entry(n - 1)
+			f := Flow{Stage: StageRequest, Src: agent, Dst: github, Proto: TCP, Port: 443, Name: last.Host, Pin: PinMatch, Wire: WireTLS,
+				Method: "GET", Path: sample(last.Paths[0], "/")}
+			if d := r.Decide(&f); d.Rule != fmt.Sprintf("url-%d", n-1) {
+				b.Fatalf("%+v", d)
+			}
+			b.Run(fmt.Sprintf("%s/rules=%d", name, n), func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					r.Decide(&f)
+				}
+			})
+		}
+	}
+}

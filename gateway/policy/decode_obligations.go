@@ -37,7 +37,7 @@ func (d *decoder) header(n *yaml.Node, path string, before []Header) Header {
 		d.fail(n.Line, path, "set it, require it, or set it from a secret", "needs one of set, require and secret, and has %d", given)
 	case h.Prefix != "" && h.Secret == "":
 		d.fail(n.Line, join(path, "prefix"), "write it into the value", "stands before a secret only")
-	case slices.ContainsFunc(before, func(o Header) bool { return o.Name == h.Name }):
+	case h.Name != "" && slices.ContainsFunc(before, func(o Header) bool { return o.Name == h.Name }):
 		d.fail(n.Line, join(path, "name"), "keep one of them", "%s is listed twice", h.Name)
 	}
 	return h

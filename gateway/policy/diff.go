@@ -57,6 +57,8 @@ type Access struct {
 	Mode    Mode    `json:"mode"`
 	Decrypt Decrypt `json:"decrypt"`
 	Would   *Would  `json:"would,omitempty"`
+	// Conditions are what the rule asks of what it permits, see Obligations.
+	Conditions string `json:"conditions,omitempty"`
 }
 
 // AccessChange is a permission that stands under other conditions.
@@ -284,6 +286,9 @@ func (a Access) String() string {
 	}
 	if a.Decrypt == DecryptAllowed {
 		s += ", decrypted"
+	}
+	if a.Conditions != "" {
+		s += ", " + a.Conditions
 	}
 	if a.Would != nil {
 		s += fmt.Sprintf(", would be %s by %s", a.Would.Verdict, a.Would.Rule)

@@ -250,6 +250,30 @@ func requests(g *WebGroup) []probe {
 			}
 		}
 	}
+	for i := range g.MCP {
+		out = append(out, calls(&g.MCP[i])...)
+	}
+	return out
+}
+
+// calls turns an `mcp` entry into one probe for every tool that it names, denied ones
+// too, since what is denied may have been allowed before.
+func calls(m *MCP) []probe {
+	tools := slices.Concat(m.AllowTools, m.DenyTools)
+	if len(m.AllowTools) == 0 {
+		tools = append(tools, "*")
+	}
+	var out []probe
+	for _, path := range m.endpoints() {
+		at := ""
+		if path != defaultEndpoint {
+			at = " at " + path
+		}
+		for _, tool := range tools {
+			out = append(out, probe{what: m.Host, after: " " + methodCall + " " + tool + at, named: true, flow: Flow{Name: sample(m.Host, "."),
+				Method: "POST", Path: sample(path, "/"), RPC: &RPC{Method: methodCall, Tool: sample(tool, "/")}}})
+		}
+	}
 	return out
 }
 
@@ -285,6 +309,9 @@ func (p *prober) ask(r *Ruleset, src netip.Addr, probes []probe) map[string]Acce
 				continue
 			}
 			a := Access{Rule: d.Rule, Mode: d.Mode, Decrypt: d.Decrypt}
+			if d.Index >= 0 {
+				a.Conditions = strings.Join(r.rules[d.Index].conditions(), ", ")
+			}
 			plain := a
 			if d.Would != nil {
 				plain.Rule += "\x00" + d.Would.Rule + "\x00" + string(d.Would.Verdict)

@@ -11,7 +11,7 @@ import (
 
 // TestExplain holds explanations of the default ruleset to their golden files, in the
 // form that `policy explain --json` prints. The input is one `key: value` a line: the
-// flags of the command, and `edit: monitor` for a ruleset that only watches.
+// flags of the command, and `edit: monitor` for a ruleset that only watches, `edit: mcp` for mcpDocument.
 func TestExplain(t *testing.T) {
 	golden(t, "explain", func(t *testing.T, input string) string {
 		ask := map[string]string{"proto": "tcp", "pinned": "true"}
@@ -27,6 +27,9 @@ func TestExplain(t *testing.T) {
 				d.Mode = ModeMonitor
 			}
 		})
+		if ask["edit"] == "mcp" {
+			r = compileText(t, mcpDocument)
+		}
 		name, known := ask["name"]
 		var out bytes.Buffer
 		enc := json.NewEncoder(&out)
@@ -59,6 +62,9 @@ func flowOf(t *testing.T, ask map[string]string, name string) Flow {
 	}
 	if f.Method, f.Path = ask["method"], ask["path"]; f.Method != "" {
 		f.Stage = StageRequest
+	}
+	if ask["rpc"] != "" {
+		f.RPC = &RPC{Method: ask["rpc"], Tool: ask["tool"]}
 	}
 	return f
 }
