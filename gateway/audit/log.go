@@ -205,6 +205,9 @@ func (l *Log) Record(rec Record) error {
 	return nil
 }
 
+// Submit is Record for a caller that does not wait.
+func (l *Log) Submit(rec Record, done func(error)) { go func() { done(l.Record(rec)) }() }
+
 // single writes a record that is an event of its own.
 func (l *Log) single(u *usage, rec *Record) error {
 	if past(rec) {

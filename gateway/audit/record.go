@@ -80,4 +80,8 @@ type HTTP struct {
 // durable; whoever asked must then refuse what it was about to permit.
 type Recorder interface {
 	Record(Record) error
+	// Submit is Record without the wait: done is called exactly once with what Record
+	// would have returned, by a goroutine of the log or before Submit returns. Neither
+	// Submit nor done may block.
+	Submit(rec Record, done func(error))
 }

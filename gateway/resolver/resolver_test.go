@@ -232,6 +232,13 @@ func (n notify) Record(rec audit.Record) error {
 	return err
 }
 
+func (n notify) Submit(rec audit.Record, done func(error)) {
+	n.Recorder.Submit(rec, func(err error) {
+		done(err)
+		n.written <- struct{}{}
+	})
+}
+
 func TestStartRefuses(t *testing.T) {
 	if _, err := Start(Config{}); err == nil {
 		t.Error("started without an address")

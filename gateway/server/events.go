@@ -15,15 +15,33 @@ func (s *Server) recorder() audit.Recorder { return recorder{s} }
 type recorder struct{ s *Server }
 
 func (r recorder) Record(rec audit.Record) error {
-	r.s.events.decision(&rec)
-	r.s.denials.note(&rec)
+	r.count(&rec)
 	err := r.s.audit.Record(rec)
-	if err != nil {
-		if ok, more := r.s.auditFaults.say(); ok {
-			r.s.log.Error("audit", "error", err, "unsaid", more)
-		}
-	}
+	r.say(err)
 	return err
+}
+
+func (r recorder) Submit(rec audit.Record, done func(error)) {
+	r.count(&rec)
+	r.s.audit.Submit(rec, func(err error) {
+		r.say(err)
+		done(err)
+	})
+}
+
+func (r recorder) count(rec *audit.Record) {
+	r.s.events.decision(rec)
+	r.s.denials.note(rec)
+}
+
+// say tells the operator that the audit fails, now and then.
+func (r recorder) say(err error) {
+	if err == nil {
+		return
+	}
+	if ok, more := r.s.auditFaults.say(); ok {
+		r.s.log.Error("audit", "error", err, "unsaid", more)
+	}
 }
 
 // reasons maps what the kernel refuses by itself to the reason ids. What is not here
