@@ -1,7 +1,10 @@
 package audit
 
 import (
+	"net/netip"
 	"path/filepath"
+	"sync"
+	"syscall"
 	"testing"
 )
 
@@ -61,3 +64,41 @@ func BenchmarkRepeat(b *testing.B) {
 		}
 	}
 }
+
+// benchSubmit has so many goroutines each keep 64 records on the way, as an event loop does.
+func benchSubmit(b *testing.B, submitters int) {
+	l := benchLog(b)
+	b.ReportAllocs()
+	var before, after syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &before)
+	b.ResetTimer()
+	var all sync.WaitGroup
+	for g := range submitters {
+		all.Go(func() {
+			rec := permit(1)
+			rec.Src = netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 20, 2, byte(g)}), 1)
+			way := make(chan struct{}, 64)
+			done := func(err error) {
+				if err != nil {
+					b.Error(err)
+				}
+				<-way
+			}
+			for i := g; i < b.N; i += submitters {
+				way <- struct{}{}
+				l.Submit(rec, done)
+			}
+			for range cap(way) {
+				way <- struct{}{}
+			}
+		})
+	}
+	all.Wait()
+	b.StopTimer()
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &after)
+	cpu := after.Utime.Nano() + after.Stime.Nano() - before.Utime.Nano() - before.Stime.Nano()
+	b.ReportMetric(float64(cpu)/1000/float64(b.N), "cpu-µs/op")
+}
+
+func BenchmarkSubmit(b *testing.B)         { benchSubmit(b, 1) }
+func BenchmarkSubmitTogether(b *testing.B) { benchSubmit(b, 64) }

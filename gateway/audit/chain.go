@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
+	"hash"
 	"strconv"
 	"strings"
 )
@@ -22,71 +22,56 @@ type link struct {
 // draft is an encoded event without its place in the chain. Events are encoded by
 // whoever records them and linked by the one writer, which then only copies and hashes.
 type draft struct {
-	head []byte // up to the member `hash`
-	mid  []byte // after it, up to the value of `prev_hash`
-	tail []byte // after the value of `seq`
+	line []byte
+	cut  cut
 }
 
-var (
-	hashKey = []byte(`"hash":"`)
-	prevKey = []byte(`"prev_hash":"`)
-	seqKey  = []byte(`","seq":`)
+// cut says where in a draft the link belongs: the member `hash`, and the value of
+// `prev_hash` with the member `seq`.
+type cut struct{ hash, prev int }
+
+const (
+	hashKey = `"hash":"`
+	seqKey  = `","seq":`
 )
 
-var errDraft = errors.New("audit: an event was not encoded as the chain needs it")
-
-// newDraft cuts an encoded event at its link members. The keys are looked for from the end,
-// where `unmapped` stands, and cannot be found in a text, where quotes are escaped.
-func newDraft(e *Event) (draft, error) {
-	line, err := e.encode()
-	if err != nil {
-		return draft{}, err
-	}
-	if len(line) > maxLine-1024 { // room for the link
-		return draft{}, errors.New("audit: an event is longer than a line may be")
-	}
-	h := bytes.LastIndex(line, hashKey)
-	p := bytes.LastIndex(line, prevKey)
-	s := bytes.LastIndex(line, seqKey)
-	if h < 0 || p < h || s != p+len(prevKey)+len(genesis) {
-		return draft{}, errDraft
-	}
-	afterHash := h + len(hashKey) + len(genesis) + len(`",`)
-	afterSeq := s + len(seqKey) + len("0")
-	return draft{head: line[:h], mid: line[afterHash : p+len(prevKey)], tail: line[afterSeq:]}, nil
-}
+// write makes d the draft of e.
+func (d *draft) write(e *Event) { d.line = e.appendTo(d.line[:0], &d.cut) }
 
 // size is about how long the line will be, in bytes.
-func (d *draft) size() int {
-	return len(d.head) + len(d.mid) + len(d.tail) + 2*len(genesis) + len(hashKey) + len(seqKey) + 16
-}
+func (d *draft) size() int { return len(d.line) + 2*len(genesis) + len(hashKey) + len(seqKey) + 16 }
 
 // appendLinked appends the event as a line after last and returns its own place.
-func (d *draft) appendLinked(buf []byte, last link) ([]byte, link) {
-	seq := strconv.AppendUint(nil, last.seq+1, 10)
-	sum := sha256.New()
-	for _, part := range [][]byte{[]byte(last.hash), d.head, d.mid, []byte(last.hash), seqKey, seq, d.tail} {
-		sum.Write(part)
-	}
-	next := link{seq: last.seq + 1, hash: hex.EncodeToString(sum.Sum(nil))}
-
-	buf = append(buf, d.head...)
+func (d *draft) appendLinked(buf []byte, last link, sum hash.Hash) ([]byte, link) {
+	head, mid, tail := d.line[:d.cut.hash], d.line[d.cut.hash:d.cut.prev], d.line[d.cut.prev:]
+	buf = append(buf, head...)
 	buf = append(buf, hashKey...)
-	buf = append(buf, next.hash...)
+	at := len(buf)
+	buf = append(buf, genesis...)
 	buf = append(buf, '"', ',')
-	buf = append(buf, d.mid...)
+	rest := len(buf)
+	buf = append(buf, mid...)
+	prev := len(buf)
 	buf = append(buf, last.hash...)
 	buf = append(buf, seqKey...)
-	buf = append(buf, seq...)
-	buf = append(buf, d.tail...)
+	buf = strconv.AppendUint(buf, last.seq+1, 10)
+	buf = append(buf, tail...)
+
+	sum.Reset()
+	sum.Write(buf[prev : prev+len(last.hash)])
+	sum.Write(head)
+	sum.Write(buf[rest:])
+	var space [sha256.Size]byte
+	hex.Encode(buf[at:], sum.Sum(space[:0]))
+	next := link{seq: last.seq + 1, hash: string(buf[at : at+len(genesis)])}
 	return append(buf, '\n'), next
 }
 
 // hashOf is the hash that a canonical line should carry: over prevHash and the line
 // without its member `hash`. It reports false where that member is not found once.
 func hashOf(line []byte, prevHash string) (string, bool) {
-	at := bytes.Index(line, hashKey)
-	if at < 0 || at != bytes.LastIndex(line, hashKey) {
+	at := bytes.Index(line, []byte(hashKey))
+	if at < 0 || at != bytes.LastIndex(line, []byte(hashKey)) {
 		return "", false
 	}
 	value := line[at+len(hashKey):]

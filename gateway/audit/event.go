@@ -1,9 +1,6 @@
 package audit
 
 import (
-	"bytes"
-	"encoding/json"
-
 	"github.com/bulkhead-dev/bulkhead/gateway/policy"
 )
 
@@ -165,16 +162,4 @@ type PinEvidence struct {
 	Question string `json:"question"`
 	Time     int64  `json:"time"` // of the answer, ms since 1970
 	TTL      int64  `json:"ttl"`  // seconds
-}
-
-// encode gives the event's canonical JSON. All text has been through bounded, so
-// nothing is left in it that encoding/json and RFC 8785 escape differently.
-func (e *Event) encode() ([]byte, error) {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(e); err != nil {
-		return nil, err
-	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }

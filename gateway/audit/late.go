@@ -1,7 +1,7 @@
 package audit
 
 import (
-	"errors"
+	"bytes"
 	"fmt"
 	"sync"
 
@@ -25,28 +25,21 @@ func past(rec *Record) bool {
 // when it does.
 type late struct {
 	mu      sync.Mutex
-	waiting []waiting
+	waiting []draft
 	dropped int
 }
 
-// waiting is one such event. The attempt that timed out may still succeed, and then
-// the event must not be written again.
-type waiting struct {
-	event   *Event
-	attempt *entry // nil: failed for certain
-}
-
-func (l *late) add(w waiting) {
+func (l *late) add(d draft) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.waiting) >= maxLate {
 		l.dropped++
 		return
 	}
-	l.waiting = append(l.waiting, w)
+	l.waiting = append(l.waiting, draft{bytes.Clone(d.line), d.cut})
 }
 
-func (l *late) take() (all []waiting, dropped int) {
+func (l *late) take() (all []draft, dropped int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	all, dropped = l.waiting, l.dropped
@@ -54,28 +47,14 @@ func (l *late) take() (all []waiting, dropped int) {
 	return all, dropped
 }
 
-func (l *late) back(all []waiting) {
+func (l *late) back(all []draft) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.waiting = append(all, l.waiting...)
 }
 
 // submitPast writes an event that is past, or keeps it for later.
-func (l *Log) submitPast(e *Event) error {
-	d, err := newDraft(e)
-	if err != nil {
-		return err
-	}
-	attempt := &entry{draft: d, past: true, done: make(chan error, 1)}
-	if err = l.enqueue(attempt); err != nil {
-		w := waiting{event: e}
-		if errors.Is(err, errHanging) {
-			w.attempt = attempt // answered once the disk answers
-		}
-		l.late.add(w)
-	}
-	return err
-}
+func (l *Log) submitPast(e *Event, done func(error)) { l.enqueue(newEntry(e), nil, true, true, done) }
 
 // writeLate writes the events that had to wait, oldest first.
 func (l *Log) writeLate() error {
@@ -83,28 +62,14 @@ func (l *Log) writeLate() error {
 	if dropped > 0 {
 		l.note(notice{DroppedEnds, fmt.Sprintf("%d ends of permitted flows could not be kept while the disk took no events", dropped)})
 	}
-	for i, w := range all {
-		if w.attempt != nil {
-			select {
-			case err := <-w.attempt.done:
-				if err == nil {
-					continue
-				}
-			default: // still in the hanging write
-				l.late.add(w)
-				continue
-			}
-		}
-		d, err := newDraft(w.event)
+	for i, d := range all {
+		err := wait(func(done func(error)) {
+			again := entries.Get().(*entry)
+			again.draft.line, again.draft.cut = append(again.draft.line[:0], d.line...), d.cut
+			l.enqueue(again, nil, true, true, done) // waits once more if that fails
+		})
 		if err != nil {
-			return err
-		}
-		again := &entry{draft: d, past: true, done: make(chan error, 1)}
-		if err := l.enqueue(again); err != nil {
-			if all[i].attempt = nil; errors.Is(err, errHanging) {
-				all[i].attempt = again
-			}
-			l.late.back(all[i:])
+			l.late.back(all[i+1:])
 			return err
 		}
 	}

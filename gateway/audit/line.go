@@ -61,8 +61,7 @@ func parseOurs(raw []byte) (line, bool) {
 	if json.Unmarshal(raw, &e) != nil {
 		return line{}, false
 	}
-	again, err := e.encode()
-	if err != nil || !bytes.Equal(raw, again) {
+	if !bytes.Equal(raw, e.appendTo(make([]byte, 0, len(raw)+1), nil)) {
 		return line{}, false
 	}
 	u := &e.Unmapped

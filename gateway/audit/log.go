@@ -40,7 +40,6 @@ var (
 )
 
 const (
-	queueLength   = 1024
 	syncEvery     = 200 * time.Millisecond
 	flushEvery    = time.Second
 	checkpointGap = time.Hour
@@ -60,7 +59,7 @@ type Log struct {
 	late   late
 	// reserve is space for what cannot be refused when the disk is full.
 	reserve reserve
-	queue   chan *entry
+	intake  intake
 	stop    chan struct{} // closed by Close
 	gone    chan struct{} // closed when the writer has ended
 	loops   sync.WaitGroup
@@ -101,9 +100,9 @@ func New(opts Options) (*Log, error) {
 		render: renderer{version: bounded(opts.Version, maxLabel), workload: opts.Workload, uid: opts.uid, now: opts.Now},
 		counts: newCounter(opts.Keys, opts.Window), asked: newCounter(2*opts.Keys, opts.Window), quotas: newQuotas(opts.Now()),
 		reserve: reserve{path: opts.File + ".reserve", size: opts.Reserve},
-		queue:   make(chan *entry, queueLength),
 		stop:    make(chan struct{}), gone: make(chan struct{}),
 	}
+	l.intake = newIntake(opts.Patience, l.stop)
 	if err := l.begin(); err != nil {
 		lock.Close()
 		return nil, err
@@ -140,136 +139,130 @@ func (o *Options) setDefaults() {
 		o.open = openFile
 	}
 	if o.uid == nil {
-		o.uid = randomUID
+		o.uid = new(uids).next
 	}
 }
 
-func randomUID() string {
-	var b [16]byte
-	rand.Read(b[:]) // never fails
-	return hex.EncodeToString(b[:])
+// uids draws 128 random bits for each event, for many events at once.
+type uids struct {
+	mu   sync.Mutex
+	buf  [1024]byte
+	left int
+}
+
+func (u *uids) next() string {
+	u.mu.Lock()
+	if u.left == 0 {
+		rand.Read(u.buf[:]) // never fails
+		u.left = len(u.buf)
+	}
+	var text [32]byte
+	hex.Encode(text[:], u.buf[u.left-16:u.left])
+	u.left -= 16
+	u.mu.Unlock()
+	return string(text[:])
 }
 
 // Record writes the record as an event, or counts it where it repeats another.
 // It is safe for concurrent use; records that arrive together are written together.
 func (l *Log) Record(rec Record) error {
+	w := waiters.Get().(*waiter)
+	l.Submit(rec, w.done)
+	err := <-w.answer
+	waiters.Put(w)
+	return err
+}
+
+// Submit is Record for a caller that does not wait. What one goroutine submits is in the log in
+// that order. The log goes on only when done returns, so done must not wait for another record;
+// it may submit one. A panic in it is not caught: it ends the gateway, which lets nothing through then.
+func (l *Log) Submit(rec Record, done func(error)) {
 	u := l.quotas.of(rec.Src.Addr())
 	crowded := false
 	if l.quotas.over(u) {
 		if rec.Decision.Permitted() && !past(&rec) {
-			return ErrQuota
+			done(ErrQuota)
+			return
 		}
 		crowded = crowd(&rec)
 	}
-	key, counts := keyOf(&rec), l.counts
 	switch {
 	case crowded || counted(&rec):
+		l.count(l.counts, keyOf(&rec), u, &rec, crowded, done)
 	// A log in trouble permits only what it has on the disk.
 	case repeated(&rec) && l.health.get() == nil && !l.writer.full.Load():
-		key.evidence, counts = evidence(&rec), l.asked
+		key := keyOf(&rec)
+		key.evidence = evidence(&rec)
+		l.count(l.asked, key, u, &rec, false, done)
 	default:
-		return l.single(u, &rec)
+		l.single(u, &rec, done)
 	}
+}
+
+// count counts a record. The first of its kind is an event at once, unless only is set.
+func (l *Log) count(counts *counter, key key, u *usage, rec *Record, only bool, done func(error)) {
 	now := l.opts.Now()
-	if counts.repeat(key, &rec, now) {
-		return nil
+	if counts.repeat(key, rec, now) {
+		done(nil)
+		return
 	}
+	l.countFirst(counts, key, u, *rec, now, only, done)
+}
+
+func (l *Log) countFirst(counts *counter, key key, u *usage, rec Record, now time.Time, only bool, done func(error)) {
 	e := l.render.event(&rec)
 	full := l.writer.full.Load() // what is left then belongs to the ends of flows
-	single, evicted := counts.add(key, e, &rec, now, crowded || full)
-	if evicted != nil {
-		if err := l.submit(u, evicted.event(l.opts.uid()), false); err != nil {
-			counts.restore(evicted)
-			lost := counts.remove(key)
-			if single { // then the record itself is not among them
-				lost += max(rec.Count, 1)
+	single, evicted := counts.add(key, e, &rec, now, only || full)
+	first := func() {
+		switch {
+		case full:
+			done(l.health.fail(ErrFull)) // it is counted, but not yet safe from a crash
+			return
+		case !single:
+			done(nil)
+			return
+		}
+		l.submit(u, e, false, func(err error) {
+			// It is counted, so that it becomes an event once the disk is back. The caller
+			// hears of the error all the same.
+			if err != nil && !counts.repeat(key, &rec, now) {
+				l.dropped.Add(int64(max(rec.Count, 1)))
 			}
-			l.dropped.Add(int64(lost))
-			return err
+			done(err)
+		})
+	}
+	if evicted == nil {
+		first()
+		return
+	}
+	l.submit(u, evicted.event(l.opts.uid()), false, func(err error) {
+		if err == nil {
+			first()
+			return
 		}
-	}
-	switch {
-	case full:
-		return l.health.fail(ErrFull) // it is counted, but not yet safe from a crash
-	case !single:
-		return nil
-	}
-	if err := l.submit(u, e, false); err != nil {
-		// It is counted, so that it becomes an event once the disk is back. The caller
-		// hears of the error all the same.
-		if !counts.repeat(key, &rec, now) {
-			l.dropped.Add(int64(max(rec.Count, 1)))
+		counts.restore(evicted)
+		lost := counts.remove(key)
+		if single { // then the record itself is not among them
+			lost += max(rec.Count, 1)
 		}
-		return err
-	}
-	return nil
+		l.dropped.Add(int64(lost))
+		done(err)
+	})
 }
-
-// Submit is Record for a caller that does not wait.
-func (l *Log) Submit(rec Record, done func(error)) { go func() { done(l.Record(rec)) }() }
 
 // single writes a record that is an event of its own.
-func (l *Log) single(u *usage, rec *Record) error {
-	if past(rec) {
-		return l.submitPast(l.render.event(rec))
+func (l *Log) single(u *usage, rec *Record, done func(error)) {
+	ended := past(rec)
+	if !ended && l.writer.full.Load() {
+		done(l.health.fail(ErrFull))
+		return
 	}
-	if l.writer.full.Load() {
-		return l.health.fail(ErrFull)
+	e := l.render.event(rec)
+	if ended {
+		l.submitPast(e, done)
+		return
 	}
-	return l.submit(u, l.render.event(rec), false)
-}
-
-// submit hands an event to the writer and waits until it is in the file. One that is
-// past may use the reserve.
-func (l *Log) submit(u *usage, e *Event, past bool) error {
-	d, err := newDraft(e)
-	if err != nil {
-		return err
-	}
-	patience := time.NewTimer(l.opts.Patience)
-	defer patience.Stop()
-	select {
-	case u.slots <- struct{}{}:
-		defer func() { <-u.slots }()
-	case <-patience.C:
-		return l.health.fail(ErrStalled)
-	case <-l.stop:
-		return ErrClosed
-	}
-	if err := l.enqueue(&entry{draft: d, past: past, done: make(chan error, 1)}); err != nil {
-		return err
-	}
-	u.wrote(d.size())
-	return nil
-}
-
-func (l *Log) enqueue(e *entry) error {
-	patience := time.NewTimer(l.opts.Patience)
-	defer patience.Stop()
-	select {
-	case l.queue <- e:
-	case <-patience.C:
-		return l.health.fail(ErrStalled)
-	case <-l.stop:
-		return ErrClosed
-	}
-	select {
-	case err := <-e.done:
-		return err
-	case <-patience.C:
-		l.health.fail(ErrStalled)
-		if e.claimed.CompareAndSwap(false, true) {
-			return ErrStalled // the writer has not taken it, and never will
-		}
-		return errHanging
-	case <-l.gone:
-		select {
-		case err := <-e.done:
-			return err
-		default:
-			return ErrClosed
-		}
-	}
+	l.submit(u, e, false, done)
 }
 
 // flush writes the repeats whose window is over, what had to wait for the disk, and the
@@ -288,7 +281,8 @@ func (l *Log) flush() {
 		l.writeLate()
 	}
 	if l.writer.toSay() || l.writer.checkpointDue(now) {
-		l.enqueue(&entry{done: make(chan error, 1)}) // an error is in health already
+		// An error is in health already.
+		_ = wait(func(done func(error)) { l.enqueue(entries.Get().(*entry), nil, false, false, done) })
 	}
 }
 
@@ -301,7 +295,8 @@ func (l *Log) flushUntil(now time.Time, last bool) error {
 func (l *Log) flushCounts(counts *counter, now time.Time, last bool) error {
 	due := counts.due(now)
 	for i, t := range due {
-		if err := l.submit(l.quotas.of(t.key.src), t.event(l.opts.uid()), last); err != nil {
+		err := wait(func(done func(error)) { l.submit(l.quotas.of(t.key.src), t.event(l.opts.uid()), last, done) })
+		if err != nil {
 			for _, t := range due[i:] {
 				counts.restore(t)
 			}

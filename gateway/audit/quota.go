@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/bulkhead-dev/bulkhead/gateway/policy"
@@ -18,30 +19,34 @@ const (
 	// one that floods leaves four fifths to the others, and a quiet disk limits nobody.
 	shareOfFree = 4
 	quotaWindow = 24 * time.Hour
-	// inFlight is how many events of one source wait for the writer at a time; the
-	// rest of them waits behind, and other sources find room in the queue.
-	inFlight = queueLength / 8
+	// inFlight is how many events of one source are in the queue at a time; the rest of
+	// them waits behind, and those of other sources come before it.
+	inFlight = 128
 	// maxSources bounds the table; the sources beyond share one entry.
 	maxSources = 1 << 16
 )
 
 // quotas keeps one source from taking the log away from the others.
 type quotas struct {
+	free    atomic.Int64 // bytes on the disk when it was last asked; negative: not known
 	mu      sync.Mutex
-	free    int64 // bytes on the disk when it was last asked; negative: not known
 	since   time.Time
 	sources map[netip.Addr]*usage
 }
 
 // usage is what one source does to the log.
 type usage struct {
-	mu    sync.Mutex
-	bytes int64 // written in this window
-	slots chan struct{}
+	bytes atomic.Int64 // written in this window
+	// The intake's lock guards these: how many of its events are in the queue or with the
+	// writer, and those that wait behind them.
+	flying  int
+	waiting []*entry
 }
 
 func newQuotas(now time.Time) *quotas {
-	return &quotas{free: -1, since: now, sources: map[netip.Addr]*usage{}}
+	q := &quotas{since: now, sources: map[netip.Addr]*usage{}}
+	q.free.Store(-1)
+	return q
 }
 
 // of finds the entry of a source.
@@ -54,7 +59,7 @@ func (q *quotas) of(src netip.Addr) *usage {
 		u = q.sources[src]
 	}
 	if u == nil {
-		u = &usage{slots: make(chan struct{}, inFlight)}
+		u = new(usage)
 		q.sources[src] = u
 	}
 	return u
@@ -62,29 +67,18 @@ func (q *quotas) of(src netip.Addr) *usage {
 
 // over reports whether the source has had its share.
 func (q *quotas) over(u *usage) bool {
-	q.mu.Lock()
-	free := q.free
-	q.mu.Unlock()
-	if free < 0 {
-		return false
-	}
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return u.bytes > free/shareOfFree
+	free := q.free.Load()
+	return free >= 0 && u.bytes.Load() > free/shareOfFree
 }
 
-func (u *usage) wrote(n int) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.bytes += int64(n)
-}
+func (u *usage) wrote(n int) { u.bytes.Add(int64(n)) }
 
 // measure notes how much the disk has left, and begins a new window when it is time. A
 // clock that was set back begins one, too.
 func (q *quotas) measure(free int64, now time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.free = free
+	q.free.Store(free)
 	if age := now.Sub(q.since); age >= quotaWindow || age < 0 {
 		q.since, q.sources = now, map[netip.Addr]*usage{}
 	}

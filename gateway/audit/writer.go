@@ -1,24 +1,17 @@
 package audit
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash"
 	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
 )
-
-// entry is one event on its way to the file; without a draft it only asks for the
-// checkpoint that is due.
-type entry struct {
-	draft   draft
-	past    bool       // it cannot be refused, so the reserve is for it
-	done    chan error // holds the one answer
-	claimed atomic.Bool
-}
 
 // maxBatch is how many events are written with one write.
 const maxBatch = 256
@@ -42,6 +35,8 @@ type writer struct {
 	size    int64
 	torn    bool // a failed write left bytes behind size
 	buf     []byte
+	batch   []*entry
+	sum     hash.Hash
 	pending []notice
 	next    atomic.Int64 // when a checkpoint is due, ms since 1970
 }
@@ -55,6 +50,7 @@ func (l *Log) begin() error {
 		return fmt.Errorf("audit: continue the log: %w", err)
 	}
 	w := &l.writer
+	w.sum = sha256.New()
 	if w.f, err = l.opts.open(l.opts.File); err != nil {
 		return fmt.Errorf("audit: %w", err)
 	}
@@ -81,68 +77,47 @@ func (l *Log) begin() error {
 // one call and answers everybody.
 func (l *Log) write() {
 	defer close(l.gone)
+	w, in := &l.writer, &l.intake
 	for {
-		select {
-		case e := <-l.queue:
-			l.writeBatch(e)
-		case <-l.stop:
-			for {
-				select {
-				case e := <-l.queue:
-					l.writeBatch(e)
-				default:
-					return
-				}
+		w.batch = in.take(w.batch[:0])
+		switch {
+		case len(w.batch) > 0:
+			l.writeBatch(w.batch)
+			clear(w.batch)
+		case in.ended:
+			return
+		default:
+			select {
+			case <-in.wake:
+			case <-l.stop:
 			}
 		}
 	}
 }
 
-func (l *Log) writeBatch(first *entry) {
-	batch := []*entry{first}
-	for len(batch) < maxBatch {
-		select {
-		case e := <-l.queue:
-			batch = append(batch, e)
-			continue
-		default:
-		}
-		break
-	}
-	live := batch[:0]
-	for _, e := range batch {
-		if e.claimed.CompareAndSwap(false, true) { // else nobody waits for it any more
-			live = append(live, e)
-		}
-	}
+func (l *Log) writeBatch(batch []*entry) {
 	if !l.writer.full.Load() {
 		err := l.rotate()
 		if err == nil {
-			err = l.commit(l.kindDue(), live)
+			err = l.commit(l.kindDue(), batch)
 		}
 		if !l.writer.full.Load() { // nor has this filled it up
-			answer(live, err)
+			l.answer(batch, err)
 			return
 		}
 	}
 	// Only what has happened already, and the log's word about itself.
 	var ends, others []*entry
-	for _, e := range live {
+	for _, e := range batch {
 		if e.past {
 			ends = append(ends, e)
 		} else {
 			others = append(others, e)
 		}
 	}
-	answer(ends, l.commit(l.kindDue(), ends))
+	l.answer(ends, l.commit(l.kindDue(), ends))
 	if len(others) > 0 {
-		answer(others, l.health.fail(ErrFull))
-	}
-}
-
-func answer(entries []*entry, err error) {
-	for _, e := range entries {
-		e.done <- err
+		l.answer(others, l.health.fail(ErrFull))
 	}
 }
 
@@ -173,11 +148,8 @@ func (l *Log) commit(kind StatementKind, entries []*entry) error {
 	buf, at := w.buf[:0], w.at
 	link := func(e *Event) {
 		var d draft
-		if err == nil {
-			if d, err = newDraft(e); err == nil {
-				buf, at = d.appendLinked(buf, at)
-			}
-		}
+		d.write(e)
+		buf, at = d.appendLinked(buf, at, w.sum)
 	}
 	if kind != "" {
 		link(l.render.checkpoint(l.signer.state(kind, at, now), now))
@@ -185,12 +157,9 @@ func (l *Log) commit(kind StatementKind, entries []*entry) error {
 	for _, n := range w.pending {
 		link(l.render.notice(n, now))
 	}
-	if err != nil {
-		return err
-	}
 	for _, e := range entries {
-		if e.draft.head != nil {
-			buf, at = e.draft.appendLinked(buf, at)
+		if len(e.draft.line) > 0 {
+			buf, at = e.draft.appendLinked(buf, at, w.sum)
 		}
 	}
 	w.buf = buf
