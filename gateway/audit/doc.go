@@ -23,6 +23,9 @@
 // it was about to permit. After an error the event may still be found in the log, if
 // the disk took it late; what was permitted is never missing from it.
 //
+// [Log.Submit] promises the same to a caller that does not wait: it hears through a function, once,
+// from the goroutine that writes. What one goroutine submits is written in that order.
+//
 // What has happened already cannot be refused: the end of a flow, a flow that the kernel
 // forwarded. Beside the log lies a file of reserved space (`….reserve`). When the disk
 // is full it is given up: permits are refused with [ErrFull] from the first write that
@@ -31,7 +34,7 @@
 // even so wait in memory, and are written once when it does.
 //
 // One source cannot take the log from the others: it may write a quarter, in a day, of what
-// the disk has left, and have an eighth of the queue. Beyond that its permits are refused
+// the disk has left, and have 128 events in the queue; those behind them come after the others'. Beyond that its permits are refused
 // with [ErrQuota], and its denials and kernel-forwarded flows are counted together.
 //
 // # Who can be believed

@@ -28,7 +28,7 @@ const (
 	queued               // the writer takes it next
 	taken                // the writer has it
 	hanging              // the same, and its caller has been told that it took too long
-	over                 // its caller has been told; the writer passes it by
+	over                 // its caller has been told before the writer took it, which it never will
 )
 
 // maxPending bounds the events that wait for the writer, at about 1 KB each.
@@ -179,17 +179,18 @@ func (in *intake) leaveLocked(e *entry) {
 	}
 	u.flying--
 	for u.flying < inFlight && len(u.waiting) > 0 {
-		next := u.waiting[0]
-		u.waiting[0] = nil
-		if u.waiting = u.waiting[1:]; len(u.waiting) == 0 {
-			u.waiting = nil
-		}
-		if next.stage == behind {
-			in.queueLocked(next)
-		} else {
-			next.free() // it was over
-		}
+		in.queueLocked(u.popLocked())
 	}
+}
+
+// popLocked takes the first of those that wait behind.
+func (u *usage) popLocked() *entry {
+	e := u.waiting[0]
+	u.waiting[0] = nil
+	if u.waiting = u.waiting[1:]; len(u.waiting) == 0 {
+		u.waiting = nil
+	}
+	return e
 }
 
 // take appends what the writer is to write next to batch. If there is nothing, the
@@ -197,21 +198,14 @@ func (in *intake) leaveLocked(e *entry) {
 func (in *intake) take(batch []*entry) []*entry {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	for len(batch) == 0 && len(in.queue) > 0 {
-		n := min(len(in.queue), maxBatch)
-		for _, e := range in.queue[:n] {
-			if e.stage == over { // nobody waits for it any more
-				in.leaveLocked(e)
-				e.free()
-				continue
-			}
-			e.stage = taken
-			batch = append(batch, e)
-		}
-		left := copy(in.queue, in.queue[n:])
-		clear(in.queue[left:])
-		in.queue = in.queue[:left]
+	n := min(len(in.queue), maxBatch)
+	for _, e := range in.queue[:n] {
+		e.stage = taken
+		batch = append(batch, e)
 	}
+	left := copy(in.queue, in.queue[n:])
+	clear(in.queue[left:])
+	in.queue = in.queue[:left]
 	if len(batch) == 0 {
 		select {
 		case <-in.stop:
@@ -257,7 +251,8 @@ func (l *Log) answer(batch []*entry, err error) {
 	}
 }
 
-// expire answers those for whom the disk took too long.
+// expire answers those for whom the disk took too long. It looks at most a hundred times in
+// the time of patience, so that a long queue behind a stalled disk costs little.
 func (l *Log) expire() {
 	in := &l.intake
 	type told struct {
@@ -265,6 +260,7 @@ func (l *Log) expire() {
 		err  error
 	}
 	var all []told
+	dead := false
 	in.mu.Lock()
 	now := time.Since(in.start)
 	for e := in.oldest; e != nil && e.due <= now; e = in.oldest {
@@ -274,14 +270,22 @@ func (l *Log) expire() {
 			all = append(all, told{e.done, errHanging})
 			continue
 		}
-		e.stage = over
 		all = append(all, told{e.done, ErrStalled})
 		if e.keep {
 			l.late.add(e.draft)
 		}
+		if e.stage == behind { // the oldest of its source's, so the first of them
+			e.from.popLocked().free()
+			continue
+		}
+		e.stage = over
+		dead = true
+	}
+	if dead {
+		in.sweepLocked()
 	}
 	if in.armed = in.oldest != nil; in.armed {
-		in.timer.Reset(in.oldest.due - now)
+		in.timer.Reset(max(in.oldest.due-now, in.patience/100))
 	}
 	in.mu.Unlock()
 	if len(all) > 0 {
@@ -289,6 +293,23 @@ func (l *Log) expire() {
 	}
 	for _, t := range all {
 		t.done(t.err)
+	}
+}
+
+// sweepLocked removes from the queue what is over, so that a stalled disk does not fill the memory.
+func (in *intake) sweepLocked() {
+	all := in.queue
+	in.queue = make([]*entry, 0, len(all))
+	for _, e := range all {
+		if e.stage != over {
+			in.queue = append(in.queue, e)
+		}
+	}
+	for _, e := range all {
+		if e.stage == over {
+			in.leaveLocked(e)
+			e.free()
+		}
 	}
 }
 

@@ -343,23 +343,19 @@ func (l *Log) Healthy() error { return l.health.get() }
 // of the same name. Keep it elsewhere, for [VerifyTrusting].
 func (l *Log) Fingerprint() string { return l.signer.fingerprint }
 
-// health is the last error, until a write or sync succeeds.
-type health struct {
-	mu  sync.Mutex
-	err error
-}
+// health is the last error, until a write or sync succeeds; nil when all is well.
+type health struct{ err atomic.Pointer[error] }
 
 func (h *health) fail(err error) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.err = err
+	h.err.Store(&err)
 	return err
 }
 
-func (h *health) ok() { h.fail(nil) }
+func (h *health) ok() { h.err.Store(nil) }
 
 func (h *health) get() error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.err
+	if err := h.err.Load(); err != nil {
+		return *err
+	}
+	return nil
 }

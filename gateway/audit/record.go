@@ -82,6 +82,6 @@ type Recorder interface {
 	Record(Record) error
 	// Submit is Record without the wait: done is called exactly once with what Record
 	// would have returned, by a goroutine of the log or before Submit returns. Neither
-	// Submit nor done may block.
+	// Submit nor done may block. done may submit another record, but not wait for one.
 	Submit(rec Record, done func(error))
 }

@@ -105,13 +105,18 @@ func TestSubmitToAStalledDisk(t *testing.T) {
 			t.Fatalf("record %d: %v", i, err)
 		}
 	}
+	in := &l.intake
+	in.mu.Lock()
+	if u := l.quotas.of(permit(1).Src.Addr()); len(in.queue) != 0 || len(u.waiting) != 0 {
+		t.Errorf("%d queued and %d behind are kept for nobody", len(in.queue), len(u.waiting))
+	}
+	in.mu.Unlock()
 	l.faults.set(func(f *fault) { f.hold = nil })
 	close(hold)
 	for l.Record(permit(9999)) != nil { // until the writer is through with what it had
 	}
 	l.close()
 	mustVerify(t, l.path)
-	in := &l.intake
 	if in.pending != 0 || in.oldest != nil || in.newest != nil || len(in.queue) != 0 {
 		t.Errorf("left in the intake: %d pending, %d queued", in.pending, len(in.queue))
 	}

@@ -2,6 +2,7 @@ package server
 
 import (
 	"cmp"
+	"container/list"
 	"net/netip"
 	"slices"
 	"sync"
@@ -44,34 +45,51 @@ func (s *Server) activity() Activity {
 // denials remembers the latest refusals for people who look; the audit has them all.
 type denials struct {
 	mu   sync.Mutex
-	seen []Denial // the latest last
+	seen map[denialKey]*list.Element
+	all  list.List // of *Denial, the latest last
+}
+
+// denialKey is what makes two refusals the same.
+type denialKey struct {
+	src    netip.Addr
+	dst    netip.AddrPort
+	name   string
+	rule   string
+	reason policy.Reason
 }
 
 func (d *denials) note(r *audit.Record) {
 	if r.Decision.Permitted() {
 		return
 	}
-	now := Denial{Src: r.Src.Addr(), Dst: r.Dst, Name: r.Host, Rule: r.Decision.Rule, Reason: r.Decision.Reason, Count: max(r.Count, 1), Last: r.Time}
+	key := denialKey{r.Src.Addr(), r.Dst, r.Host, r.Decision.Rule, r.Decision.Reason}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	i := slices.IndexFunc(d.seen, func(o Denial) bool {
-		return o.Src == now.Src && o.Dst == now.Dst && o.Name == now.Name && o.Rule == now.Rule && o.Reason == now.Reason
-	})
-	switch {
-	case i >= 0:
-		now.Count += d.seen[i].Count
-		d.seen = slices.Delete(d.seen, i, i+1)
-	case len(d.seen) == shownDenials:
-		d.seen = slices.Delete(d.seen, 0, 1)
+	if el := d.seen[key]; el != nil {
+		known := el.Value.(*Denial)
+		known.Count += max(r.Count, 1)
+		known.Last = r.Time
+		d.all.MoveToBack(el)
+		return
 	}
-	d.seen = append(d.seen, now)
+	if d.seen == nil {
+		d.seen = map[denialKey]*list.Element{}
+	}
+	if d.all.Len() == shownDenials {
+		old := d.all.Remove(d.all.Front()).(*Denial)
+		delete(d.seen, denialKey{old.Src, old.Dst, old.Name, old.Rule, old.Reason})
+	}
+	d.seen[key] = d.all.PushBack(&Denial{Src: key.src, Dst: key.dst, Name: key.name, Rule: key.rule, Reason: key.reason, Count: max(r.Count, 1), Last: r.Time})
 }
 
 // list returns the denials, the latest first.
 func (d *denials) list() []Denial {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	out := slices.Clone(d.seen)
+	out := make([]Denial, 0, d.all.Len())
+	for el := d.all.Front(); el != nil; el = el.Next() {
+		out = append(out, *el.Value.(*Denial))
+	}
 	slices.SortStableFunc(out, func(a, b Denial) int { return cmp.Compare(b.Last.UnixNano(), a.Last.UnixNano()) })
 	return out
 }
