@@ -34,7 +34,8 @@
 // even so wait in memory, and are written once when it does.
 //
 // One source cannot take the log from the others: it may write a quarter, in a day, of what
-// the disk has left, and have 128 events in the queue; those behind them come after the others'. Beyond that its permits are refused
+// the disk has left, and have 128 events in the queue; those behind them come
+// after the others', and are refused from 8,192 on. Beyond that its permits are refused
 // with [ErrQuota], and its denials and kernel-forwarded flows are counted together.
 //
 // # Who can be believed

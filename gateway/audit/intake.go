@@ -34,6 +34,9 @@ const (
 // maxPending bounds the events that wait for the writer, at about 1 KB each.
 const maxPending = 1 << 16
 
+// maxBehind bounds those of one source, so that it cannot have all of that.
+const maxBehind = maxPending / 8
+
 // intake is where events wait for the writing goroutine. Nobody blocks in it: it
 // answers through the entry's done, from the writer or, when patience is over, from a timer.
 type intake struct {
@@ -122,6 +125,8 @@ func (in *intake) admitLocked(e *entry, expire func()) error {
 		return ErrClosed
 	case in.pending >= maxPending:
 		return ErrStalled
+	case e.from != nil && len(e.from.waiting) >= maxBehind:
+		return ErrQuota
 	case e.from != nil && e.from.flying >= inFlight:
 		e.stage = behind
 		e.from.waiting = append(e.from.waiting, e)

@@ -184,3 +184,32 @@ func TestSubmitFromDone(t *testing.T) {
 		t.Errorf("%d events", n)
 	}
 }
+
+// TestSubmitShare: behind a stalled disk one source is refused beyond its share, and another is not.
+func TestSubmitShare(t *testing.T) {
+	l := newTestLog(t, func(o *Options) { o.Patience = time.Minute })
+	hold := make(chan struct{})
+	l.faults.set(func(f *fault) { f.hold = hold })
+	s := submissions{t: t}
+	const n = inFlight + maxBehind
+	for i := range n {
+		s.submit(l, i, permit(uint16(i+1)))
+	}
+	var refused error
+	l.Submit(permit(1), func(err error) { refused = err }) // at once, or the race detector tells
+	if !errors.Is(refused, ErrQuota) {
+		t.Errorf("beyond the share: %v", refused)
+	}
+	s.submit(l, n, deny("10.20.1.5", 22))
+	if err := l.Healthy(); err != nil {
+		t.Error(err)
+	}
+	l.faults.set(func(f *fault) { f.hold = nil })
+	close(hold)
+	s.wg.Wait()
+	for i := range n + 1 {
+		if err := s.told[i][0]; err != nil {
+			t.Fatalf("record %d: %v", i, err)
+		}
+	}
+}
