@@ -71,10 +71,11 @@ func failed(why policy.Reason, message string) *answer {
 
 // lookup resolves a permitted name below and judges what comes back.
 func (p *Pin) lookup(ctx context.Context, q *question, w dns.ResponseWriter, rules Rules, asked *policy.Question, fresh bool) *answer {
-	if !p.limits.begin(q.src.Addr()) {
+	limits := p.limits.of(q.src.Addr())
+	if !limits.begin(q.src.Addr()) {
 		return failed(policy.ReasonOverload, "too many questions of one source wait for an answer")
 	}
-	defer p.limits.end(q.src.Addr())
+	defer limits.end(q.src.Addr())
 	a := &answer{Decision: asked.Decision, digest: rules.Digest()}
 	next := p.Next
 	if fresh && p.Upstream != nil {

@@ -145,7 +145,7 @@ func (p *Pin) resolve(ctx context.Context, q *question, w dns.ResponseWriter, fr
 	if rules == nil {
 		return failed(policy.ReasonNotReady, "no ruleset is in force")
 	}
-	if !fresh && !p.limits.question(src, q.at) {
+	if !fresh && !p.limits.of(src).question(src, q.at) {
 		q.name = "" // one event for the flood, not one for every name in it
 		return failed(policy.ReasonOverload, "too many questions from one source")
 	}
@@ -177,7 +177,7 @@ func (p *Pin) resolve(ctx context.Context, q *question, w dns.ResponseWriter, fr
 		return a
 	}
 	if !fresh && !asked.Exact {
-		if why := p.limits.name(src, q.name, q.at); why != "" {
+		if why := p.limits.of(src).name(src, q.name, q.at); why != "" {
 			return refused(invariant(policy.ReasonTunnelling), rules, why)
 		}
 	}

@@ -258,9 +258,6 @@ func ownerName(owner netip.Addr) string {
 // error that wraps ErrQuota, none is. A pin's expiry is never brought forward: an
 // earlier answer stays good for the TTL that it came with.
 func (s *Store) Add(src netip.Addr, name string, answers []Answer) error {
-	if held, err := s.Held(src, name, answers); held || err != nil {
-		return err
-	}
 	owner, now := s.Owner(src), s.opt.Now().UnixNano()
 	sh := s.shard(owner)
 	sh.mu.Lock()
