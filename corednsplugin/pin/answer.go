@@ -44,7 +44,8 @@ type answer struct {
 	noData  bool     // a refusal that must not deny the name's existence
 	owners  []string // the aliases' targets, on the way to the addresses
 	addrs   []pins.Answer
-	ends    time.Time // the lowest TTL of the way
+	at      time.Time // when it came: TTLs count from here
+	ends    time.Time // when the lowest of them is over
 	rules   Rules     // that judged it
 	whole   bool      // no address was left out
 	again   bool      // it was given before
@@ -213,14 +214,14 @@ func judge(rules Rules, q *question, asked *policy.Question, a *answer, c *chain
 		}
 		return a
 	}
-	a.owners, a.ends, a.rules, a.whole = c.owners, q.at.Add(ttl), rules, first == nil
+	a.owners, a.at, a.ends, a.rules, a.whole = c.owners, q.at, q.at.Add(ttl), rules, first == nil
 	return a
 }
 
 // repeatable reports whether the answer may be given again for a while without asking anybody.
 // What is not whole is judged and counted each time; what ends too soon is not worth the place.
-func (a *answer) repeatable(now time.Time) bool {
-	return a.Permitted() && a.whole && !a.again && a.ends.Sub(now) >= minTTL
+func (a *answer) repeatable() bool {
+	return a.Permitted() && a.whole && !a.again && a.ends.Sub(a.at) >= minTTL
 }
 
 // records writes the answer section anew: the aliases, then the addresses.

@@ -104,8 +104,8 @@ func (p *Pin) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (i
 	a := p.resolve(ctx, &q, w, false)
 	if recorded := p.record(&q, a); recorded != a {
 		a = recorded
-	} else if a.repeatable(q.at) {
-		p.recent.put(recentKey{q.src.Addr(), q.name}, a, q.at)
+	} else if a.repeatable() {
+		p.recent.put(recentKey{q.src.Addr(), q.name}, a)
 	}
 	questions.WithLabelValues(server, string(a.Verdict), string(a.Reason)).Inc()
 	return dns.RcodeSuccess, w.WriteMsg(a.reply(&q, r))
@@ -153,7 +153,7 @@ func (p *Pin) resolve(ctx context.Context, q *question, w dns.ResponseWriter, fr
 		return refused(invariant(policy.ReasonNoName), rules, "not a host name")
 	}
 	if !fresh && q.qtype == dns.TypeA {
-		if a := p.recent.get(recentKey{src, q.name}, rules, q.at); a != nil && p.stillHeld(src, q.name, a) {
+		if a := p.recent.get(recentKey{src, q.name}, rules, q.at); a != nil && p.stillHeld(q, a) {
 			return a
 		}
 	}
@@ -197,11 +197,11 @@ func (p *Pin) resolve(ctx context.Context, q *question, w dns.ResponseWriter, fr
 }
 
 // stillHeld reports whether an answer that was given before needs no pin anew.
-func (p *Pin) stillHeld(src netip.Addr, name string, a *answer) bool {
+func (p *Pin) stillHeld(q *question, a *answer) bool {
 	if a.direct {
 		return true
 	}
-	held, err := p.Pins.Held(src, name, a.addrs)
+	held, err := p.Pins.StillHeld(q.src.Addr(), q.name, a.addrs, q.at.Sub(a.at))
 	return held && err == nil
 }
 

@@ -29,8 +29,8 @@ type recent struct {
 // remembered is one entry. Nobody changes it once it is in the table.
 type remembered struct {
 	recentKey
-	from, until time.Time
-	answer      *answer
+	until  time.Time
+	answer *answer
 }
 
 type recentKey struct {
@@ -50,7 +50,7 @@ func (t *recent) get(k recentKey, rules Rules, now time.Time) *answer {
 	set := t.set(k)
 	for i := range set {
 		if r := set[i].Load(); r != nil && r.recentKey == k {
-			if r.answer.rules != rules || now.Before(r.from) || !now.Before(r.until) {
+			if r.answer.rules != rules || now.Before(r.answer.at) || !now.Before(r.until) {
 				return nil
 			}
 			return r.answer
@@ -59,12 +59,12 @@ func (t *recent) get(k recentKey, rules Rules, now time.Time) *answer {
 	return nil
 }
 
-// put remembers an answer that was given at now. It takes the place of the same question's,
+// put remembers an answer. It takes the place of the same question's,
 // or of the one that ends first.
-func (t *recent) put(k recentKey, a *answer, now time.Time) {
+func (t *recent) put(k recentKey, a *answer) {
 	again := *a
 	again.pinned, again.again = false, true
-	r := &remembered{recentKey: k, from: now, until: now.Add(min(a.ends.Sub(now), maxTTL)), answer: &again}
+	r := &remembered{recentKey: k, until: a.at.Add(min(a.ends.Sub(a.at), maxTTL)), answer: &again}
 	set := t.set(k)
 	at := &set[0]
 	for i := range set {
