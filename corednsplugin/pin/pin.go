@@ -14,6 +14,9 @@
 //  4. admits what is left to the kernel's gate, pins it to the question's name, writes
 //     the decision down, and only then answers.
 //
+// What a source was told a moment ago it is told again without steps 1 to 3, as long as the
+// same ruleset is in force, the answer's TTL lasts and its pins are held.
+//
 // Whatever fails on the way, nothing is answered.
 package pin
 

@@ -8,9 +8,10 @@ import (
 )
 
 const (
-	// recentSets times recentWays answers are remembered, of all sources together.
-	recentSets = 1 << 15
-	recentWays = 2
+	// recentSets times recentWays answers are remembered, of all sources together: some 20 MB
+	// where all places are taken.
+	recentSets = 1 << 13
+	recentWays = 4
 )
 
 // recent remembers answers that may be given again as they are: what was judged, pinned and
@@ -59,8 +60,8 @@ func (t *recent) get(k recentKey, rules Rules, now time.Time) *answer {
 	return nil
 }
 
-// put remembers an answer. It takes the place of the same question's,
-// or of the one that ends first.
+// put remembers an answer. It takes the place of the same question's, or of the one that ends
+// first.
 func (t *recent) put(k recentKey, a *answer) {
 	again := *a
 	again.pinned, again.again = false, true
