@@ -60,23 +60,26 @@ func (t *recent) get(k recentKey, rules Rules, now time.Time) *answer {
 	return nil
 }
 
-// put remembers an answer. It takes the place of the same question's, or of the one that ends
-// first.
+// put remembers an answer in the place of the same question's, or else of the one that ends
+// first. An answer that was pinned just now is the first of its name, or a renewal: most
+// names are asked for once, and are worth a place when they are asked for again.
 func (t *recent) put(k recentKey, a *answer) {
-	again := *a
-	again.pinned, again.again = false, true
-	r := &remembered{recentKey: k, until: a.at.Add(min(a.ends.Sub(a.at), maxTTL)), answer: &again}
 	set := t.set(k)
-	at := &set[0]
+	at, known := &set[0], false
 	for i := range set {
-		old := set[i].Load()
-		if old == nil || old.recentKey == k {
+		old, best := set[i].Load(), at.Load()
+		if known = old != nil && old.recentKey == k; known {
 			at = &set[i]
 			break
 		}
-		if old.until.Before(at.Load().until) {
+		if best != nil && (old == nil || old.until.Before(best.until)) {
 			at = &set[i]
 		}
 	}
-	at.Store(r)
+	if a.pinned && !known {
+		return
+	}
+	again := *a
+	again.pinned, again.again = false, true
+	at.Store(&remembered{recentKey: k, until: a.at.Add(min(a.ends.Sub(a.at), maxTTL)), answer: &again})
 }
