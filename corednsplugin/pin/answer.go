@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"strings"
 	"time"
@@ -39,13 +40,20 @@ const (
 // goroutine of its own, whose stack starts small and is slow to grow.
 type answer struct {
 	policy.Decision
-	rcode   int  // of failures, and of what upstream said
-	noData  bool // a refusal that must not deny the name's existence
-	chain   []dns.RR
+	rcode   int      // of failures, and of what upstream said
+	noData  bool     // a refusal that must not deny the name's existence
+	owners  []string // the aliases' targets, on the way to the addresses
 	addrs   []pins.Answer
-	pinned  bool // something new was, or a pin was renewed
+	at      time.Time // when it came: TTLs count from here
+	ends    time.Time // when the lowest of them is over
+	rules   Rules     // that judged it
+	whole   bool      // no address was left out
+	again   bool      // it was given before
+	direct  bool      // it is not to be pinned
+	pinned  bool      // something new was, or a pin was renewed
 	digest  string
 	message string
+	evidence
 }
 
 func invariant(why policy.Reason) policy.Decision {
@@ -64,10 +72,11 @@ func failed(why policy.Reason, message string) *answer {
 
 // lookup resolves a permitted name below and judges what comes back.
 func (p *Pin) lookup(ctx context.Context, q *question, w dns.ResponseWriter, rules Rules, asked *policy.Question, fresh bool) *answer {
-	if !p.limits.begin(q.src.Addr()) {
+	limits := p.limits.of(q.src.Addr())
+	if !limits.begin(q.src.Addr()) {
 		return failed(policy.ReasonOverload, "too many questions of one source wait for an answer")
 	}
-	defer p.limits.end(q.src.Addr())
+	defer limits.end(q.src.Addr())
 	a := &answer{Decision: asked.Decision, digest: rules.Digest()}
 	next := p.Next
 	if fresh && p.Upstream != nil {
@@ -79,6 +88,7 @@ func (p *Pin) lookup(ctx context.Context, q *question, w dns.ResponseWriter, rul
 	ask.SetEdns0(bufferSize, false)
 	nw := nonwriter.New(w)
 	rcode, err := plugin.NextOrFailure(p.Name(), next, ctx, nw, ask)
+	q.at = p.Now() // TTLs count from here
 	if nw.Msg == nil {
 		a.rcode, a.message = dns.RcodeServerFailure, fmt.Sprintf("upstream: %s", dns.RcodeToString[rcode])
 		if err != nil {
@@ -162,11 +172,11 @@ func follow(rrs []dns.RR, question string) (*chain, error) {
 		at = target
 	}
 	for _, rr := range addrs[at] {
-		addr, ok := netip.AddrFromSlice(rr.A)
-		if !ok || len(c.addrs) == maxAddrs {
+		addr, _ := netip.AddrFromSlice(rr.A)
+		if addr = addr.Unmap(); !addr.Is4() || len(c.addrs) == maxAddrs {
 			continue
 		}
-		a := pins.Answer{Addr: addr.Unmap(), TTL: seconds(rr.Hdr.Ttl), Bound: at}
+		a := pins.Answer{Addr: addr, TTL: seconds(rr.Hdr.Ttl), Bound: at}
 		if c.ttl < rr.Hdr.Ttl {
 			a.TTL, a.Bound = seconds(c.ttl), c.bound
 		}
@@ -181,13 +191,15 @@ func seconds(ttl uint32) time.Duration { return time.Duration(ttl) * time.Second
 // refuses the question if none is left.
 func judge(rules Rules, q *question, asked *policy.Question, a *answer, c *chain) *answer {
 	var first *policy.Decision
-	ttl := maxTTL
+	var ttl time.Duration
 	a.addrs = make([]pins.Answer, 0, len(c.addrs))
 	for _, x := range c.addrs {
 		d := rules.Answer(asked, c.owners, x.Addr)
 		if d.Permitted() {
+			if len(a.addrs) == 0 || x.TTL < ttl {
+				ttl = x.TTL
+			}
 			a.addrs = append(a.addrs, x)
-			ttl = min(ttl, x.TTL)
 			continue
 		}
 		dropped.WithLabelValues(string(d.Reason)).Inc()
@@ -202,23 +214,34 @@ func judge(rules Rules, q *question, asked *policy.Question, a *answer, c *chain
 		}
 		return a
 	}
-	a.chain = records(q, c.owners, a.addrs, uint32(max(ttl, minTTL)/time.Second))
+	a.owners, a.at, a.ends, a.rules, a.whole = c.owners, q.at, q.at.Add(ttl), rules, first == nil
 	return a
 }
 
+// repeatable reports whether the answer may be given again for a while without asking anybody.
+// What is not whole is judged and counted each time; what ends too soon is not worth the place.
+func (a *answer) repeatable() bool {
+	return a.Permitted() && a.whole && !a.again && a.ends.Sub(a.at) >= minTTL
+}
+
 // records writes the answer section anew: the aliases, then the addresses.
-func records(q *question, owners []string, addrs []pins.Answer, ttl uint32) []dns.RR {
+func (a *answer) records(q *question) []dns.RR {
+	ttl := uint32(max(min(a.ends.Sub(q.at), maxTTL), minTTL) / time.Second)
 	hdr := func(owner string, t uint16) dns.RR_Header {
 		return dns.RR_Header{Name: owner, Rrtype: t, Class: dns.ClassINET, Ttl: ttl}
 	}
-	owner, rrs := q.wire, make([]dns.RR, 0, len(owners)+len(addrs))
-	for _, target := range owners {
+	owner, rrs := q.wire, make([]dns.RR, 0, len(a.owners)+len(a.addrs))
+	for _, target := range a.owners {
 		target = dns.Fqdn(target)
 		rrs = append(rrs, &dns.CNAME{Hdr: hdr(owner, dns.TypeCNAME), Target: target})
 		owner = target
 	}
-	for _, a := range addrs {
-		rrs = append(rrs, &dns.A{Hdr: hdr(owner, dns.TypeA), A: a.Addr.AsSlice()})
+	as, ips := make([]dns.A, len(a.addrs)), make([]byte, 0, net.IPv4len*len(a.addrs))
+	for i, x := range a.addrs {
+		ip := x.Addr.As4()
+		ips = append(ips, ip[:]...)
+		as[i] = dns.A{Hdr: hdr(owner, dns.TypeA), A: net.IP(ips[i*net.IPv4len : (i+1)*net.IPv4len : (i+1)*net.IPv4len])}
+		rrs = append(rrs, &as[i])
 	}
 	return rrs
 }

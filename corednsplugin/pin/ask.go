@@ -34,7 +34,7 @@ func (p *Pin) Ask(ctx context.Context, src netip.Addr, name string) error {
 }
 
 func (p *Pin) ask(ctx context.Context, src netip.Addr, name string) error {
-	q := &question{src: netip.AddrPortFrom(src, 0), proto: policy.UDP, name: name, wire: dns.Fqdn(name), qtype: dns.TypeA}
+	q := &question{src: netip.AddrPortFrom(src, 0), proto: policy.UDP, name: name, wire: dns.Fqdn(name), qtype: dns.TypeA, at: p.Now()}
 	a := p.record(q, p.resolve(ctx, q, onBehalf{src}, true))
 	switch {
 	case !a.Permitted():

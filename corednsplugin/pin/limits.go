@@ -1,6 +1,7 @@
 package pin
 
 import (
+	"hash/maphash"
 	"math"
 	"net/netip"
 	"strings"
@@ -39,11 +40,21 @@ const (
 	// that time a rested bucket is full again, so nothing is lost by forgetting.
 	memory = namesBurst / namesPerSecond * time.Second
 	// maxTracked bounds each table, whatever sources do.
-	maxTracked = 1 << 16
+	maxTracked = 1 << 14
+
+	// limitShards is in how many parts sources are counted, so that they seldom wait for
+	// each other.
+	limitShards = 16
 )
 
 // limits counts what sources ask.
 type limits struct {
+	seed   maphash.Seed
+	shards [limitShards]limitShard
+}
+
+// limitShard counts what some of the sources ask.
+type limitShard struct {
 	mu      sync.Mutex
 	factor  float64
 	buckets aging[bucketKey, bucket]
@@ -67,43 +78,52 @@ type bucket struct {
 }
 
 func newLimits(shared bool) *limits {
-	l := &limits{factor: 1, pending: map[netip.Addr]int{}}
-	if shared {
-		l.factor = manyAgents
+	l := &limits{seed: maphash.MakeSeed()}
+	for i := range l.shards {
+		s := &l.shards[i]
+		s.factor, s.pending = 1, map[netip.Addr]int{}
+		if shared {
+			s.factor = manyAgents
+		}
 	}
 	return l
 }
 
+// of returns the part that counts a source.
+func (l *limits) of(src netip.Addr) *limitShard {
+	return &l.shards[maphash.Comparable(l.seed, src)%limitShards]
+}
+
 // begin notes that a question of a source goes upstream, unless too many are there.
-func (l *limits) begin(src netip.Addr) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.pending[src] >= maxPending*int(l.factor) {
+func (s *limitShard) begin(src netip.Addr) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.pending[src] >= maxPending*int(s.factor) {
 		return false
 	}
-	l.pending[src]++
+	s.pending[src]++
 	return true
 }
 
 // end notes that it came back.
-func (l *limits) end(src netip.Addr) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.pending[src]--; l.pending[src] == 0 {
-		delete(l.pending, src)
+func (s *limitShard) end(src netip.Addr) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.pending[src]--; s.pending[src] == 0 {
+		delete(s.pending, src)
 	}
 }
 
 // question takes one question off a source's allowance.
-func (l *limits) question(src netip.Addr, now time.Time) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.takeLocked(bucketKey{src: src}, questionsPerSecond, questionsBurst, now)
+func (s *limitShard) question(src netip.Addr, now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.takeLocked(bucketKey{src: src}, questionsPerSecond, questionsBurst, now)
 }
 
-func (l *limits) takeLocked(k bucketKey, rate, burst float64, now time.Time) bool {
-	rate, burst = rate*l.factor, burst*l.factor
-	b, ok := l.buckets.get(k, now)
+func (s *limitShard) takeLocked(k bucketKey, rate, burst float64, now time.Time) bool {
+	rate, burst = rate*s.factor, burst*s.factor
+	b, ok := s.buckets.get(k, now)
 	if ok {
 		b.tokens = min(burst, b.tokens+max(0, now.Sub(b.at).Seconds())*rate)
 	} else {
@@ -114,12 +134,12 @@ func (l *limits) takeLocked(k bucketKey, rate, burst float64, now time.Time) boo
 	if ok {
 		b.tokens--
 	}
-	return l.buckets.put(k, b, now) && ok
+	return s.buckets.put(k, b, now) && ok
 }
 
 // name judges a permitted name as a carrier of data. It returns what is wrong with
 // it, or nothing.
-func (l *limits) name(src netip.Addr, name string, now time.Time) string {
+func (s *limitShard) name(src netip.Addr, name string, now time.Time) string {
 	domain, zone := registrable(name)
 	below := strings.TrimSuffix(strings.TrimSuffix(name, domain), ".")
 	for label := range strings.SplitSeq(below, ".") {
@@ -130,13 +150,13 @@ func (l *limits) name(src netip.Addr, name string, now time.Time) string {
 	if bits(below) > maxBits {
 		return "the name holds too much information"
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	k := nameKey{src, name}
-	if _, ok := l.names.get(k, now); !ok && !l.takeLocked(bucketKey{src, zone}, namesPerSecond, namesBurst, now) {
+	if _, ok := s.names.get(k, now); !ok && !s.takeLocked(bucketKey{src, zone}, namesPerSecond, namesBurst, now) {
 		return "too many different names below " + zone
 	}
-	if !l.names.put(k, struct{}{}, now) {
+	if !s.names.put(k, struct{}{}, now) {
 		return "too many different names"
 	}
 	return ""

@@ -30,7 +30,7 @@ func TestNameAsCarrier(t *testing.T) {
 		"nbswy3dpeb3w64tmmqqho33s.nrsca33omuqhk43fmqxg4zlu.example.com":                      "the name holds too much information",
 		"0f8fad5b-d9cb-469f-a165.70867728950e7c9e.66797425.40de944be07fc1f90ae7.example.com": "the name holds too much information",
 	} {
-		if got := newLimits(false).name(agent, name, now); got != want {
+		if got := newLimits(false).of(agent).name(agent, name, now); got != want {
 			t.Errorf("%s: %q, want %q (%.0f bits)", name, got, want, bits(name))
 		}
 	}
@@ -41,7 +41,9 @@ func TestNameAsCarrier(t *testing.T) {
 func TestNewNames(t *testing.T) {
 	agent, other := netip.MustParseAddr("10.20.1.4"), netip.MustParseAddr("10.20.1.5")
 	l, now := newLimits(false), time.Unix(1e9, 0)
-	ask := func(src netip.Addr, format string, i int) bool { return l.name(src, fmt.Sprintf(format, i), now) == "" }
+	ask := func(src netip.Addr, format string, i int) bool {
+		return l.of(src).name(src, fmt.Sprintf(format, i), now) == ""
+	}
 	for i := range namesBurst {
 		if !ask(agent, "n%d.wild.example.org", i) {
 			t.Fatalf("name %d is refused", i)
@@ -83,12 +85,12 @@ func TestNewNamesBelowPrivateSuffix(t *testing.T) {
 	agent := netip.MustParseAddr("10.20.1.4")
 	l, now := newLimits(false), time.Unix(1e9, 0)
 	for i := range namesBurst + 1 {
-		why := l.name(agent, fmt.Sprintf("gsm%deh.servicebus.windows.net", i), now)
+		why := l.of(agent).name(agent, fmt.Sprintf("gsm%deh.servicebus.windows.net", i), now)
 		if (why == "") != (i < namesBurst) {
 			t.Fatalf("name %d: %q", i, why)
 		}
 	}
-	if why := l.name(agent, "api.github.com", now); why != "" {
+	if why := l.of(agent).name(agent, "api.github.com", now); why != "" {
 		t.Error("another zone suffers:", why)
 	}
 }

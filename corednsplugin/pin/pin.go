@@ -14,6 +14,9 @@
 //  4. admits what is left to the kernel's gate, pins it to the question's name, writes
 //     the decision down, and only then answers.
 //
+// What a source was told a moment ago it is told again without steps 1 to 3, as long as the
+// same ruleset is in force, the answer's TTL lasts and its pins are held.
+//
 // Whatever fails on the way, nothing is answered.
 package pin
 
@@ -63,6 +66,7 @@ type Pin struct {
 
 	Options
 	limits *limits
+	recent *recent
 	asking singleflight.Group
 }
 
@@ -71,7 +75,7 @@ func New(o Options) *Pin {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Pin{Options: o, limits: newLimits(o.Pins.Scope() != policy.ScopeSource)}
+	return &Pin{Options: o, limits: newLimits(o.Pins.Scope() != policy.ScopeSource), recent: newRecent()}
 }
 
 // Name implements plugin.Handler.
@@ -84,12 +88,13 @@ type question struct {
 	name  string // normalised
 	wire  string // as the client wrote it, which its answer must repeat
 	qtype uint16
+	at    time.Time // when it came
 }
 
 // ServeDNS implements plugin.Handler. It always writes a reply.
 func (p *Pin) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
 	server := metrics.WithServer(ctx)
-	q := question{proto: policy.UDP}
+	q := question{at: p.Now()}
 	q.src, q.proto = endpoint(w.RemoteAddr())
 	if rcode := malformed(r); rcode != dns.RcodeSuccess {
 		questions.WithLabelValues(server, "error", "").Inc()
@@ -100,7 +105,11 @@ func (p *Pin) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (i
 	q.name, _ = policy.NormalizeName(q.wire)
 
 	a := p.resolve(ctx, &q, w, false)
-	a = p.record(&q, a)
+	if recorded := p.record(&q, a); recorded != a {
+		a = recorded
+	} else if a.repeatable() {
+		p.recent.put(recentKey{q.src.Addr(), q.name}, a)
+	}
 	questions.WithLabelValues(server, string(a.Verdict), string(a.Reason)).Inc()
 	return dns.RcodeSuccess, w.WriteMsg(a.reply(&q, r))
 }
@@ -139,12 +148,17 @@ func (p *Pin) resolve(ctx context.Context, q *question, w dns.ResponseWriter, fr
 	if rules == nil {
 		return failed(policy.ReasonNotReady, "no ruleset is in force")
 	}
-	if !fresh && !p.limits.question(src, p.Now()) {
+	if !fresh && !p.limits.of(src).question(src, q.at) {
 		q.name = "" // one event for the flood, not one for every name in it
 		return failed(policy.ReasonOverload, "too many questions from one source")
 	}
 	if q.name == "" {
 		return refused(invariant(policy.ReasonNoName), rules, "not a host name")
+	}
+	if !fresh && q.qtype == dns.TypeA {
+		if a := p.recent.get(recentKey{src, q.name}, rules, q.at); a != nil && p.stillHeld(q, a) {
+			return a
+		}
 	}
 	asked := rules.Question(src, q.name)
 	if !asked.Permitted() {
@@ -166,12 +180,15 @@ func (p *Pin) resolve(ctx context.Context, q *question, w dns.ResponseWriter, fr
 		return a
 	}
 	if !fresh && !asked.Exact {
-		if why := p.limits.name(src, q.name, p.Now()); why != "" {
+		if why := p.limits.of(src).name(src, q.name, q.at); why != "" {
 			return refused(invariant(policy.ReasonTunnelling), rules, why)
 		}
 	}
 	a := p.lookup(ctx, q, w, rules, &asked, fresh)
-	if a.Permitted() && len(a.addrs) > 0 && !asked.Direct {
+	if !a.Permitted() || len(a.addrs) == 0 {
+		return a
+	}
+	if a.direct = asked.Direct; !a.direct {
 		held, failure := p.pin(ctx, src, q.name, a.addrs, rules)
 		if failure != nil {
 			failure.digest = a.digest
@@ -180,6 +197,15 @@ func (p *Pin) resolve(ctx context.Context, q *question, w dns.ResponseWriter, fr
 		a.pinned = !held
 	}
 	return a
+}
+
+// stillHeld reports whether an answer that was given before needs no pin anew.
+func (p *Pin) stillHeld(q *question, a *answer) bool {
+	if a.direct {
+		return true
+	}
+	held, err := p.Pins.StillHeld(q.src.Addr(), q.name, a.addrs, q.at.Sub(a.at))
+	return held && err == nil
 }
 
 // pin commits the gate and then the pins. The order matters: whoever finds pins
@@ -244,24 +270,16 @@ func (p *Pin) record(q *question, a *answer) *answer {
 	if p.Audit == nil {
 		return a
 	}
+	if a.evidence.dns == nil {
+		a.evidence = a.describe(q)
+	}
 	rec := audit.Record{
-		Class: audit.DNSActivity, Activity: audit.Open, Time: p.Now(), Src: q.src, Proto: q.proto, Host: q.name,
-		Decision: a.Decision, Digest: a.digest, Message: a.message,
-		DNS:    &audit.DNS{Type: typeName(q.qtype), Rcode: dns.RcodeToString[a.code()]},
+		Class: audit.DNSActivity, Activity: audit.Open, Time: q.at, Src: q.src, Proto: q.proto, Host: q.name,
+		Decision: a.Decision, Digest: a.digest, Message: a.message, DNS: a.evidence.dns, Pin: a.evidence.pin,
 		Repeat: a.Permitted() && !a.pinned && a.message == "",
 	}
 	if !a.Permitted() {
 		rec.Activity = audit.Refuse
-	}
-	if len(a.addrs) > 0 {
-		rec.DNS.Answers = make([]string, len(a.addrs))
-	}
-	for i, x := range a.addrs {
-		rec.DNS.Answers[i] = x.Addr.String()
-	}
-	if len(a.addrs) > 0 {
-		first := a.addrs[0]
-		rec.Pin = &audit.Pin{Question: q.name, Answer: first.Addr, Asked: rec.Time, TTL: first.TTL, Bound: first.Bound}
 	}
 	err := p.Audit.Record(rec)
 	switch {
@@ -270,11 +288,31 @@ func (p *Pin) record(q *question, a *answer) *answer {
 	case errors.Is(err, audit.ErrQuota):
 		a = failed(policy.ReasonOverload, err.Error())
 		rec.Activity, rec.Decision, rec.Message, rec.Pin, rec.Repeat = audit.Refuse, a.Decision, a.message, nil, false
-		rec.DNS.Rcode, rec.DNS.Answers = dns.RcodeToString[a.code()], nil
+		rec.DNS = a.describe(q).dns
 		p.Audit.Record(rec) // counted with its like; it is refused in any case
 		return a
 	}
 	return failed(policy.ReasonNotReady, "audit: "+err.Error())
+}
+
+// evidence is what an answer's audit events say. Events share it, and nobody changes it.
+type evidence struct {
+	dns *audit.DNS
+	pin *audit.Pin
+}
+
+func (a *answer) describe(q *question) evidence {
+	e := evidence{dns: &audit.DNS{Type: typeName(q.qtype), Rcode: dns.RcodeToString[a.code()]}}
+	if len(a.addrs) == 0 {
+		return e
+	}
+	e.dns.Answers = make([]string, len(a.addrs))
+	for i, x := range a.addrs {
+		e.dns.Answers[i] = x.Addr.String()
+	}
+	first := a.addrs[0]
+	e.pin = &audit.Pin{Question: q.name, Answer: first.Addr, Asked: q.at, TTL: first.TTL, Bound: first.Bound}
+	return e
 }
 
 func typeName(t uint16) string { return dns.Type(t).String() }

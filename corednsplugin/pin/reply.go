@@ -29,8 +29,8 @@ func (a *answer) reply(q *question, r *dns.Msg) *dns.Msg {
 	m := new(dns.Msg).SetRcode(r, a.code())
 	m.RecursionAvailable = true
 	m.Compress = true
-	if a.Permitted() && m.Rcode == dns.RcodeSuccess {
-		m.Answer = a.chain
+	if a.Permitted() && m.Rcode == dns.RcodeSuccess && len(a.addrs) > 0 {
+		m.Answer = a.records(q)
 	}
 	if len(m.Answer) == 0 && m.Rcode != dns.RcodeServerFailure {
 		m.Ns = []dns.RR{soa(q.wire)}

@@ -7,8 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/google/nftables"
-
 	"github.com/bulkhead-dev/bulkhead/gateway/pin"
 )
 
@@ -127,12 +125,17 @@ func (t *Table) Revoke(ctx context.Context, keys []pin.GateKey) error {
 
 // gateWriter keeps one connection to the kernel: closing one waits until the kernel has freed
 // what the last transaction deleted, some 15 ms.
-type gateWriter struct{ conn *nftables.Conn }
+type gateWriter struct {
+	socket *elementSocket
+	last   map[pin.GateKey]time.Duration
+	all    [2][]gateElement // by source, shared
+	open   [2][]gateElement
+}
 
 func (w *gateWriter) close() {
-	if w.conn != nil {
-		w.conn.CloseLasting()
-		w.conn = nil
+	if w.socket != nil {
+		w.socket.close()
+		w.socket = nil
 	}
 }
 
@@ -148,55 +151,42 @@ func (w *gateWriter) commit(batch []gateRequest) error {
 	return nil
 }
 
-func (w *gateWriter) write(batch []gateRequest) error {
-	last := map[pin.GateKey]time.Duration{}
-	for _, r := range batch {
-		for _, k := range r.keys {
-			last[k] = r.ttl
+func (w *gateWriter) write(batch []gateRequest) (err error) {
+	if w.socket == nil {
+		if w.socket, err = openElements(); err != nil {
+			return err
 		}
 	}
-	var all, open [2][]nftables.SetElement // by source, shared
-	for k, ttl := range last {
+	if w.last == nil || len(w.last) > maxKeys { // clearing a map takes as long as it ever was large
+		w.last = map[pin.GateKey]time.Duration{}
+	}
+	clear(w.last)
+	for _, r := range batch {
+		for _, k := range r.keys {
+			w.last[k] = r.ttl
+		}
+	}
+	for i := range w.all {
+		w.all[i], w.open[i] = w.all[i][:0], w.open[i][:0]
+	}
+	for k, ttl := range w.last {
 		i, key := 0, gateKey(k)
 		if !k.Src.IsValid() {
 			i = 1
 		}
-		all[i] = append(all[i], nftables.SetElement{Key: key})
+		w.all[i] = append(w.all[i], gateElement{key: key})
 		if ttl > 0 {
-			open[i] = append(open[i], nftables.SetElement{Key: key, Timeout: ttl})
+			w.open[i] = append(w.open[i], gateElement{key: key, timeout: ttl})
 		}
 	}
-	if w.conn == nil {
-		c, err := dial(nftables.AsLasting())
-		if err != nil {
-			return err
-		}
-		w.conn = c
-	}
-	c := w.conn
+	s := w.socket
+	s.begin()
 	for i, name := range []string{setGate, setGateShared} {
-		s := &nftables.Set{Table: kernelTable(), Name: name, HasTimeout: true}
-		for _, step := range []struct {
-			do       func(*nftables.Set, []nftables.SetElement) error
-			elements []nftables.SetElement
-		}{{c.SetAddElements, all[i]}, {c.SetDeleteElements, all[i]}, {c.SetAddElements, open[i]}} {
-			if err := inParts(s, step.elements, step.do); err != nil {
-				return err
-			}
-		}
+		s.add(name, w.all[i])
+		s.remove(name, w.all[i])
+		s.add(name, w.open[i])
 	}
-	return c.Flush()
-}
-
-func inParts(s *nftables.Set, elements []nftables.SetElement, do func(*nftables.Set, []nftables.SetElement) error) error {
-	for len(elements) > 0 {
-		n := min(len(elements), elementsPerMessage)
-		if err := do(s, elements[:n]); err != nil {
-			return err
-		}
-		elements = elements[n:]
-	}
-	return nil
+	return s.commit()
 }
 
 // gateKey is [source .] destination . protocol . port as the sets hold it.

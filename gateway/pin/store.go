@@ -194,6 +194,12 @@ func (s *Store) Life(ttl time.Duration) time.Duration {
 // admitted already, too. The error says that Add would find no room. It also
 // counts as a sign of life of the source.
 func (s *Store) Held(src netip.Addr, name string, answers []Answer) (bool, error) {
+	return s.StillHeld(src, name, answers, 0)
+}
+
+// StillHeld is Held for answers that have been known for a while, so that less is left of
+// their TTLs.
+func (s *Store) StillHeld(src netip.Addr, name string, answers []Answer, age time.Duration) (bool, error) {
 	owner, now := s.Owner(src), s.opt.Now().UnixNano()
 	sh := s.shard(owner)
 	sh.mu.RLock()
@@ -210,7 +216,7 @@ func (s *Store) Held(src netip.Addr, name string, answers []Answer) (bool, error
 		switch {
 		case r == nil:
 			missing++
-		case s.later(r, a, now):
+		case s.later(r, a.TTL-age, now):
 			held = false
 		}
 	}
@@ -220,9 +226,9 @@ func (s *Store) Held(src netip.Addr, name string, answers []Answer) (bool, error
 	return false, s.roomLocked(so, owner, missing, now)
 }
 
-// later reports whether the answer moves the record's expiry by more than slack.
-func (s *Store) later(r *record, a Answer, now int64) bool {
-	renewed := now + int64(max(min(a.TTL, maxTTL), s.opt.Floor)+s.opt.Grace)
+// later reports whether an answer with this TTL moves the record's expiry by more than slack.
+func (s *Store) later(r *record, ttl time.Duration, now int64) bool {
+	renewed := now + int64(max(min(ttl, maxTTL), s.opt.Floor)+s.opt.Grace)
 	return renewed > s.until(r)+int64(slack)
 }
 
@@ -258,9 +264,6 @@ func ownerName(owner netip.Addr) string {
 // error that wraps ErrQuota, none is. A pin's expiry is never brought forward: an
 // earlier answer stays good for the TTL that it came with.
 func (s *Store) Add(src netip.Addr, name string, answers []Answer) error {
-	if held, err := s.Held(src, name, answers); held || err != nil {
-		return err
-	}
 	owner, now := s.Owner(src), s.opt.Now().UnixNano()
 	sh := s.shard(owner)
 	sh.mu.Lock()
@@ -302,7 +305,7 @@ func (s *Store) addLocked(sh *shard, owner netip.Addr, name string, answers []An
 			so.byAddr[addr], so.byName[h] = r, r
 			so.count++
 			s.total.Add(1)
-		case !s.later(r, a, now):
+		case !s.later(r, a.TTL, now):
 			continue
 		}
 		r.asked, r.ttl, r.bound = now, ttl, unique.Make(a.Bound)
