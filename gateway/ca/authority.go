@@ -7,7 +7,6 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"errors"
 	"fmt"
 	"math/big"
 	mathrand "math/rand/v2"
@@ -54,8 +53,9 @@ type Authority struct {
 	err     error // of the last attempt; nil if it went well
 }
 
-// New issues the first intermediate and returns an Authority that renews it until
-// Close. It fails if the root cannot be used or its signer does not answer while ctx lasts.
+// New returns an Authority that issues intermediates until Close. The first attempt is
+// made before New returns; where it fails, Trouble says why, and others follow: a
+// gateway whose vault is away still has flows to splice. ctx bounds that attempt.
 func New(ctx context.Context, opt Options) (*Authority, error) {
 	if opt.Now == nil {
 		opt.Now = time.Now
@@ -70,11 +70,7 @@ func New(ctx context.Context, opt Options) (*Authority, error) {
 	background, cancel := context.WithCancel(context.Background())
 	a := &Authority{opt: opt, key: key, cancel: cancel, done: make(chan struct{}), wake: make(chan struct{}, 1)}
 	a.names.Store(newNames(opt.Names))
-	if err := a.renew(ctx); err != nil {
-		cancel()
-		return nil, err
-	}
-	go a.run(background)
+	go a.run(background, a.renew(ctx))
 	return a, nil
 }
 
@@ -93,11 +89,22 @@ func (a *Authority) SetNames(patterns []string) {
 	}
 }
 
-// Root is the certificate that the present intermediate was signed with.
-func (a *Authority) Root() *x509.Certificate { return a.current.Load().root }
+// Root is the certificate that the present intermediate was signed with, nil as long as
+// there is none.
+func (a *Authority) Root() *x509.Certificate {
+	if i := a.current.Load(); i != nil {
+		return i.root
+	}
+	return nil
+}
 
-// Expires is when the present intermediate does.
-func (a *Authority) Expires() time.Time { return a.current.Load().cert.NotAfter }
+// Expires is when the present intermediate does; zero as long as there is none.
+func (a *Authority) Expires() (at time.Time) {
+	if i := a.current.Load(); i != nil {
+		at = i.cert.NotAfter
+	}
+	return at
+}
 
 // Ready returns nil while leaves can be issued, and otherwise why not. An attempt to
 // renew that failed is no reason while the present intermediate is valid.
@@ -105,7 +112,10 @@ func (a *Authority) Ready() error {
 	if a.current.Load().valid(a.opt.Now()) {
 		return nil
 	}
-	return errors.Join(ErrNotReady, a.Trouble())
+	if why := a.Trouble(); why != nil {
+		return fmt.Errorf("%w: %w", ErrNotReady, why)
+	}
+	return ErrNotReady
 }
 
 // Trouble is why the last attempt to look at the root or to renew failed, nil if it did
@@ -123,10 +133,16 @@ func (a *Authority) Close() {
 }
 
 // run renews intermediates, in time and when the names or the root change.
-func (a *Authority) run(ctx context.Context) {
+func (a *Authority) run(ctx context.Context, err error) {
 	defer close(a.done)
 	retry := time.Duration(0)
 	for {
+		if err != nil {
+			retry = min(max(2*retry, retryFirst), retryLongest)
+			a.opt.Logf("%v; what is decrypted goes on until %s", err, a.Expires().Format(time.RFC3339))
+		} else {
+			retry = 0
+		}
 		pause := watchEvery
 		if retry > 0 {
 			pause = retry/2 + mathrand.N(retry) // so that many gateways do not ask a vault together
@@ -140,15 +156,9 @@ func (a *Authority) run(ctx context.Context) {
 			timer.Stop()
 		case <-timer.C:
 		}
-		if err := a.renew(ctx); err != nil {
-			if ctx.Err() != nil {
-				return
-			}
-			retry = min(max(2*retry, retryFirst), retryLongest)
-			a.opt.Logf("%v; the intermediate in use expires at %s", err, a.Expires().Format(time.RFC3339))
-			continue
+		if err = a.renew(ctx); ctx.Err() != nil {
+			return
 		}
-		retry = 0
 	}
 }
 

@@ -85,7 +85,24 @@ func open(t testing.TB, opt Options) *Authority {
 		t.Fatal(err)
 	}
 	t.Cleanup(a.Close)
+	if err := a.Ready(); err != nil {
+		t.Fatal(err)
+	}
 	return a
+}
+
+// trouble is what an authority has with a root that cannot be used. It has no leaves.
+func trouble(t *testing.T, r Root) error {
+	t.Helper()
+	a, err := New(t.Context(), Options{Root: r, Names: []string{"a.example"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	if _, err := a.Leaf(t.Context(), "a.example"); !errors.Is(err, ErrNotReady) || a.Root() != nil {
+		t.Errorf("a leaf from nothing: %v", err)
+	}
+	return a.Trouble()
 }
 
 func pool(a *Authority) *x509.CertPool {
@@ -228,7 +245,7 @@ func TestUnusableRoots(t *testing.T) {
 		{"not valid yet", "check the clock", func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Hour) }},
 	} {
 		t.Run(tc.what, func(t *testing.T) {
-			if _, err := New(t.Context(), Options{Root: root(t, t.TempDir(), tc.change)}); err == nil || !strings.Contains(err.Error(), tc.want) {
+			if err := trouble(t, root(t, t.TempDir(), tc.change)); err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("%v", err)
 			}
 		})
@@ -236,12 +253,12 @@ func TestUnusableRoots(t *testing.T) {
 	t.Run("another key", func(t *testing.T) {
 		a, b := root(t, t.TempDir(), nil), root(t, t.TempDir(), nil)
 		a.Key = b.Key
-		if _, err := New(t.Context(), Options{Root: a}); err == nil {
+		if trouble(t, a) == nil {
 			t.Error("taken")
 		}
 	})
 	t.Run("no files", func(t *testing.T) {
-		if _, err := New(t.Context(), Options{Root: Files{"absent", "absent"}}); !errors.Is(err, os.ErrNotExist) {
+		if err := trouble(t, Files{"absent", "absent"}); !errors.Is(err, os.ErrNotExist) {
 			t.Error(err)
 		}
 	})

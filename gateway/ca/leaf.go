@@ -38,8 +38,9 @@ func newIntermediate(root, cert *x509.Certificate, key *ecdsa.PrivateKey, set *n
 	return &intermediate{root: root, cert: cert, key: key, names: set, leaves: leaves}
 }
 
+// valid reports whether leaves can be made from i; nil is none.
 func (i *intermediate) valid(now time.Time) bool {
-	return !now.Before(i.cert.NotBefore) && now.Before(i.cert.NotAfter)
+	return i != nil && !now.Before(i.cert.NotBefore) && now.Before(i.cert.NotAfter)
 }
 
 // fresh reports whether half of its life is still to come, or all that the root

@@ -13,6 +13,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"net/url"
 	"os"
 	"regexp"
 	"slices"
@@ -68,7 +69,7 @@ type Config struct {
 	Egress      []string            `yaml:"egress"` // names, addresses and prefixes that the gateway itself may reach
 	ServiceTags ServiceTags         `yaml:"serviceTags"`
 	Feeds       Feeds               `yaml:"feeds"`
-	CA          map[string]any      `yaml:"ca"`
+	CA          *CA                 `yaml:"ca"` // nil: nothing is decrypted
 	Audit       Audit               `yaml:"audit"`
 	Admin       Admin               `yaml:"admin"`
 	State       State               `yaml:"state"`
@@ -100,6 +101,15 @@ type ServiceTags struct {
 // Feeds says where threat feeds are.
 type Feeds struct {
 	Dir string `yaml:"dir"`
+}
+
+// CA is the root that agents trust for what is decrypted: a key in Key Vault, or for a
+// lab in a file.
+type CA struct {
+	KeyVault string `yaml:"keyVault"` // https://NAME.vault.azure.net
+	Key      string `yaml:"key"`      // its name there
+	File     string `yaml:"file"`     // the root's certificate
+	KeyFile  string `yaml:"keyFile"`  // instead of a vault
 }
 
 // Audit says where decisions are written.
@@ -168,6 +178,9 @@ func Parse(data []byte) (*Config, error) {
 	if err := dec.Decode(&c); err != nil && !errors.Is(err, io.EOF) {
 		return nil, legible(err)
 	}
+	if c.CA != nil && c.CA.File == "" {
+		c.CA.File = "/etc/bulkhead/root.crt"
+	}
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
@@ -194,7 +207,8 @@ func (c *Config) validate() error {
 		{c.Policy.File == "" && c.Policy.Blob == "", "policy: name the ruleset, for example `policy: {file: /etc/bulkhead/ruleset.yaml}`"},
 		{c.Policy.Blob != "", "policy.blob: this version reads the ruleset from a file; use policy.file"},
 		{c.ServiceTags.Discovery != nil, "serviceTags.discovery: this version reads service tags from a file; use serviceTags.file"},
-		{c.CA != nil, "ca: this version does not decrypt; remove the key"},
+		{c.CA != nil && (c.CA.KeyVault == "") == (c.CA.KeyFile == ""), "ca: name the root's key, `{keyVault: https://NAME.vault.azure.net, key: bulkhead-root}`, or for a lab `{file: root.crt, keyFile: root.key}`"},
+		{c.CA != nil && c.CA.KeyVault != "" && (c.vault() == "" || c.CA.Key == ""), "ca: give the vault as https://NAME.vault.azure.net and the key by its name"},
 		{len(c.Agents) == 0, "agents: name the agents' subnets, for example `agents: [10.20.1.0/24]`"},
 		{c.SNAT != "all" && c.SNAT != "internet", fmt.Sprintf("snat: %q is neither all nor internet", c.SNAT)},
 		{!slices.Contains([]policy.PinScope{policy.ScopeSource, policy.ScopeShared, policy.ScopeVerify}, c.DNS.PinScope),
@@ -242,14 +256,30 @@ type Egress struct {
 	Name   string
 }
 
-// Destinations returns what `egress` lists.
+// Destinations returns what `egress` lists, and the vault that `ca` names.
 func (c *Config) Destinations() []Egress {
-	out := make([]Egress, 0, len(c.Egress))
+	out := make([]Egress, 0, len(c.Egress)+1)
 	for _, e := range c.Egress {
 		d, _ := parseEgress(e) // validated
 		out = append(out, d)
 	}
+	if v := c.vault(); v != "" {
+		out = append(out, Egress{Name: v})
+	}
 	return out
+}
+
+// vault is the host of the key vault, empty where there is none, or no such URL.
+func (c *Config) vault() string {
+	if c.CA == nil || c.CA.KeyVault == "" {
+		return ""
+	}
+	u, err := url.Parse(c.CA.KeyVault)
+	if err != nil || u.Scheme != "https" || u.User != nil || u.Port() != "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" {
+		return ""
+	}
+	name, _ := policy.NormalizeName(u.Host)
+	return name
 }
 
 func parseEgress(s string) (Egress, error) {

@@ -30,6 +30,17 @@ func TestWorkload(t *testing.T) {
 	}
 }
 
+// TestVaultIsReachable holds that a vault need not be listed under egress as well.
+func TestVaultIsReachable(t *testing.T) {
+	c, err := Parse([]byte("policy: {file: r.yaml}\nagents: [10.20.1.0/24]\nca: {keyVault: https://Contoso.vault.azure.net/, key: bulkhead-root}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := c.Destinations(); len(d) != 1 || d[0].Name != "contoso.vault.azure.net" || c.CA.File != "/etc/bulkhead/root.crt" {
+		t.Errorf("%v, certificate %s", d, c.CA.File)
+	}
+}
+
 // TestBadInput shows that each mistake is one line that names the place.
 func TestBadInput(t *testing.T) {
 	const good = "policy: {file: r.yaml}\nagents: [10.20.1.0/24]\n"
@@ -45,7 +56,11 @@ func TestBadInput(t *testing.T) {
 		{good + "limits: {helloTimeout: 1h}\n", "limits.helloTimeout"},
 		{good + "limits: {flows: many}\n", "line 3"},
 		{good + "egress: ['not a name']\n", "egress[0]"},
-		{good + "ca: {file: root.crt, keyFile: root.key}\n", "ca: this version does not decrypt"},
+		{good + "ca: {file: root.crt}\n", "ca: name the root's key"},
+		{good + "ca: {keyVault: https://v.vault.azure.net, key: k, keyFile: root.key}\n", "ca: name the root's key"},
+		{good + "ca: {keyVault: https://v.vault.azure.net}\n", "ca: give the vault"},
+		{good + "ca: {keyVault: http://v.vault.azure.net, key: k}\n", "ca: give the vault"},
+		{good + "ca: {keyVault: v, key: k, secret: s}\n", `line 3: unknown key "secret"`},
 		{"policy: {file: r.yaml}\nagents: [10.20.1.5/24]\n", "write 10.20.1.0/24"},
 		{"policy: {file: r.yaml}\nagents: [0.0.0.0/0]\n", "govern every source"},
 		{"policy: {file: r.yaml}\nagents: ['2001:db8::/64']\n", "IPv6 agents"},

@@ -66,6 +66,8 @@ type Readiness struct {
 	Version string  `json:"version"`
 	Ruleset Ruleset `json:"ruleset"`
 	Pins    int     `json:"pins"`
+	// Decryption is the authority that signs for decrypted names; absent without one.
+	Decryption *Decryption `json:"decryption,omitempty"`
 	// AuditKey is the fingerprint of the key that signs the audit's checkpoints.
 	AuditKey string `json:"auditKey"`
 }
@@ -96,6 +98,7 @@ func (s *Server) readiness() Readiness {
 		r.Ruleset.Error = *e
 	}
 	_, r.Pins = s.pins.Len()
+	r.Decryption = s.decryption()
 	return r
 }
 
@@ -116,7 +119,11 @@ func (s *Server) serveAdmin(ctx context.Context, faults chan<- error) error {
 		w.Header().Set("Content-Type", "application/json")
 		json.NewEncoder(w).Encode(s.activity())
 	})
-	mux.Handle("GET /metrics", promhttp.Handler())
+	metrics := promhttp.Handler()
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
+		s.measureDecryption()
+		metrics.ServeHTTP(w, r)
+	})
 	ln, err := net.Listen("tcp4", s.cfg.Admin.Listen.String())
 	if err != nil {
 		return fmt.Errorf("admin.listen: %w", err)

@@ -109,6 +109,9 @@ func (s *Server) apply(ctx context.Context, rules *policy.Ruleset) error {
 		return fmt.Errorf("the kernel did not take the program: %w", err)
 	}
 	before := s.rules.Swap(rules)
+	if s.ca != nil {
+		s.ca.SetNames(rules.DecryptNames())
+	}
 	withdrawn := s.enforcer.Rejudge(ctx)
 	swept := s.sweep(ctx, rules)
 	if withdrawn+swept > 0 {

@@ -22,6 +22,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/bulkhead-dev/bulkhead/gateway/audit"
+	"github.com/bulkhead-dev/bulkhead/gateway/ca"
 	"github.com/bulkhead-dev/bulkhead/gateway/config"
 	"github.com/bulkhead-dev/bulkhead/gateway/enforcer"
 	"github.com/bulkhead-dev/bulkhead/gateway/inspect"
@@ -54,6 +55,7 @@ type Server struct {
 	ready    atomic.Bool
 	failure  atomic.Pointer[string] // of the self-test
 	audit    *audit.Log
+	ca       *ca.Authority // nil: nothing is decrypted
 	pins     *pin.Store
 	table    *packet.Table
 	resolver *resolver.Server
@@ -143,6 +145,9 @@ func (s *Server) start(ctx context.Context, rules *policy.Ruleset, faults chan<-
 	}
 	listener, err := enforcer.Listen(ctx, enforcerAddr, packet.EnforcerMark)
 	if err != nil {
+		return err
+	}
+	if s.ca, err = s.authority(ctx, rules); err != nil {
 		return err
 	}
 	s.enforcer = enforcer.New(s.enforcerOptions())
@@ -244,6 +249,9 @@ func (s *Server) stop() {
 	}
 	if err := s.resolver.Stop(); err != nil {
 		s.log.Warn("resolver", "error", err)
+	}
+	if s.ca != nil {
+		s.ca.Close()
 	}
 	s.reconcile(ctx) // what the kernel began last may not have been read
 	s.table.Close()

@@ -49,6 +49,7 @@ var mayKnow = map[string][]string{
 	"gateway/pin":            {"gateway/policy"},
 	"gateway/feeds":          {"gateway/policy"},
 	"gateway/audit":          {"gateway/policy"},
+	"gateway/ca":             {"gateway/policy"},
 	"gateway/config":         {"gateway/policy"},
 	"gateway/packet":         {"gateway/policy", "gateway/pin", "gateway/feeds", "gateway/audit"},
 	"gateway/enforcer":       {"gateway/policy", "gateway/pin", "gateway/feeds", "gateway/audit"},
