@@ -167,7 +167,7 @@ func (s *Server) alternatives(facts *policy.Flow) []netip.Addr {
 		f.Dst, f.PinnedNames = addr, nil
 		m := s.opt.Pins.Lookup(f.Src, addr, f.Name)
 		f.Pin = m.State
-		if d := rs.Decide(&f); !m.Stale && d.Permitted() && relayable(&d, f.Wire) {
+		if d := rs.Decide(&f); !m.Stale && d.Permitted() && (s.decrypts(&d, &f) || !s.needsRequests(&d, f.Wire)) {
 			out = append(out, addr)
 		}
 	}

@@ -24,12 +24,13 @@ type flow struct {
 	facts    policy.Flow // as known at accept
 	cancel   context.CancelFunc
 
-	mu      sync.Mutex
-	live    *verdict     // what permitted it; nil while undecided
-	server  *net.TCPConn // the destination's side, nil until dialled
-	pair    *relay.Pair  // has both sides once they are relayed, and then they are nil here
-	gone    bool         // reset
-	revoked *verdict     // what ended it before its time
+	mu        sync.Mutex
+	live      *verdict     // what permitted it; nil while undecided
+	decrypted bool         // it is served by TLS
+	server    *net.TCPConn // the destination's side, nil until dialled
+	pair      *relay.Pair  // has both sides once they are relayed, and then they are nil here
+	gone      bool         // reset
+	revoked   *verdict     // what ended it before its time
 }
 
 // run takes a flow through its stages.
@@ -81,11 +82,15 @@ func (f *flow) run(ctx context.Context) {
 func (f *flow) decideName(ctx context.Context, facts policy.Flow, p *peeked) {
 	v := f.admit(func() verdict { return f.srv.judge(ctx, facts) })
 	message := ""
-	if v.Permitted() && !relayable(&v.Decision, facts.Wire) {
+	if v.Permitted() && f.srv.decrypts(&v.Decision, &facts) {
+		f.serveTLS(ctx, v, p)
+		return
+	}
+	if v.Permitted() && f.srv.needsRequests(&v.Decision, facts.Wire) {
 		rule := v.Rule
 		v = v.refuse(policy.ReasonNotReady)
 		v.Rule = rule
-		message = "the verdict depends on the request, and this release does not decrypt"
+		message = "the verdict depends on the request, and this gateway does not decrypt"
 	}
 	switch {
 	case v.Permitted():
@@ -106,12 +111,13 @@ func (f *flow) admit(judge func() verdict) verdict {
 	for {
 		gen := f.srv.gen.Load()
 		v := judge()
-		if !v.Permitted() || !relayable(&v.Decision, v.facts.Wire) {
+		decrypted := f.srv.decrypts(&v.Decision, &v.facts)
+		if !v.Permitted() || !decrypted && f.srv.needsRequests(&v.Decision, v.facts.Wire) {
 			return v
 		}
 		f.mu.Lock()
 		if f.srv.gen.Load() == gen {
-			f.live = &v
+			f.live, f.decrypted = &v, decrypted
 			f.mu.Unlock()
 			return v
 		}
@@ -239,13 +245,15 @@ func (f *flow) rejudge(rs *policy.Ruleset) bool {
 	}
 	facts := f.live.facts
 	d := rs.Decide(&facts)
-	if d.Permitted() && relayable(&d, facts.Wire) {
+	if d.Permitted() && f.goesOn(&d, &facts) {
 		f.live = &verdict{Decision: f.live.Decision, facts: facts, digest: f.live.digest, pin: f.live.pin}
 		return false
 	}
 	v := verdict{Decision: d, facts: facts, digest: rs.Digest(), pin: f.live.pin}
 	switch {
 	case !d.Permitted():
+	case f.decrypted: // and is not to be any more: what is open cannot be sealed again
+		v = v.refuse(policy.ReasonRule)
 	case d.Pending == policy.PendingName: // it was not asked for one when it began
 		v = v.refuse(policy.ReasonNoName)
 	default:

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net"
+	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/bulkhead-dev/bulkhead/gateway/audit"
@@ -16,80 +18,127 @@ func (f *flow) serveHTTP(ctx context.Context, facts policy.Flow, p *peeked) {
 	client := &counted{Conn: f.client, peeked: p.data}
 	g := &httpGate{flow: f, facts: facts}
 	f.srv.opt.HTTP.ServeFlow(ctx, client, facts, g)
-	if g.open != nil {
-		f.closed(*g.open, client.out.Load(), client.in.Load(), "")
+	g.end(client, "")
+}
+
+// end writes down the end of a flow that was opened.
+func (g *httpGate) end(client *counted, message string) {
+	if open := g.opened(); open != nil {
+		g.flow.closed(*open, client.out.Load(), client.in.Load(), message)
 	}
 }
 
-// httpGate is a Gate. Requests of a connection come one at a time.
+// httpGate is a Gate.
 type httpGate struct {
 	flow  *flow
-	facts policy.Flow // at the name stage, without a name
-	open  *verdict    // of the first permitted request
+	facts policy.Flow // at the name stage; without a name on plain HTTP
+
+	mu     sync.Mutex
+	open   *verdict // what the flow was opened by; on plain HTTP the first permitted request
+	named  *verdict // of a decrypted flow: the name's, which opens it
+	failed bool
 }
 
-func (g *httpGate) Judge(ctx context.Context, name, method, path string) (policy.Decision, string) {
+func (g *httpGate) opened() *verdict {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.open
+}
+
+func (g *httpGate) Judge(ctx context.Context, name, method, path string, messages []policy.RPC) (policy.Decision, policy.Obligations, string) {
 	f := g.flow
-	facts := g.facts
-	facts.Name = name
-	judge := func() verdict { return f.srv.judge(ctx, facts) }
+	open := g.opened()
 	var v verdict
-	if g.open == nil {
-		v = f.admit(judge)
+	if open != nil {
+		v = *open
+		if name != open.facts.Name {
+			return v.refuse(policy.ReasonAuthorityMismatch).Decision, policy.Obligations{}, path
+		}
 	} else {
-		// The flow is live and keeps what ties it to its name.
-		rs := f.srv.opt.Ruleset()
-		v = verdict{facts: g.open.facts, digest: rs.Digest(), pin: g.open.pin}
-		v.Decision = rs.Decide(&v.facts)
-		if name != g.open.facts.Name {
-			v = v.refuse(policy.ReasonAuthorityMismatch)
+		facts := g.facts
+		facts.Name = name
+		if v = f.admit(func() verdict { return f.srv.judge(ctx, facts) }); !v.Permitted() {
+			return v.Decision, policy.Obligations{}, path
 		}
 	}
-	if v.Permitted() && v.Pending == policy.PendingRequest {
-		request, send, ok := f.judgeRequest(v, method, path)
-		path = send
-		if ok && request.Permitted() && request.Pending != "" {
-			request = request.refuse(policy.ReasonNotReady) // the message is not read here
-		}
-		if !ok || !request.Permitted() {
-			if g.open == nil {
-				f.withdraw()
-			}
-			return request.Decision, path
-		}
-		request.facts = v.facts // a reload judges the flow, not this one request
-		v = request
+	// From here on all is judged under one ruleset: the flow, which keeps what ties it to
+	// its name, the request, and its messages.
+	rs := f.srv.opt.Ruleset()
+	request := v
+	request.digest = rs.Digest()
+	request.Decision = rs.Decide(&request.facts)
+	tool := ""
+	if request.Permitted() && request.Pending == policy.PendingRequest {
+		request, path, tool = f.judgeRequest(rs, request, method, path, messages)
 	}
-	if !v.Permitted() {
-		return v.Decision, path
-	}
-	if g.open == nil {
-		if !f.opened(v) {
-			return v.refuse(policy.ReasonNotReady).Decision, path
+	obligations := rs.Obligations(&request.Decision)
+	switch {
+	case !request.Permitted(), request.Pending == policy.PendingMessage:
+		if open == nil {
+			f.withdraw()
 		}
-		g.open = &v
+		return request.Decision, obligations, path
+	case request.Pending != "":
+		return request.refuse(policy.ReasonNotReady).Decision, obligations, path
 	}
-	r := f.record(v)
+	request.facts = v.facts // a reload judges the flow, not this one request
+	if open == nil {
+		if !f.opened(request) {
+			return request.refuse(policy.ReasonNotReady).Decision, obligations, path
+		}
+		g.mu.Lock()
+		g.open = &request
+		g.mu.Unlock()
+	}
+	r := f.record(request)
 	r.Class, r.Activity, r.HTTP = audit.HTTPActivity, audit.Open, &audit.HTTP{Method: method, Path: path}
-	if err := f.srv.opt.Audit.Record(r); err != nil {
-		return v.refuse(unwritten(err)).Decision, path
+	if tool != "" {
+		r.Message = "calls " + tool
 	}
-	return v.Decision, path
+	if err := f.srv.opt.Audit.Record(r); err != nil {
+		return request.refuse(unwritten(err)).Decision, obligations, path
+	}
+	return request.Decision, obligations, path
 }
 
-// judgeRequest decides at the request stage. What is judged is what is sent, so the
-// path is replaced by its normal form.
-func (f *flow) judgeRequest(v verdict, method, path string) (verdict, string, bool) {
+// judgeRequest decides at the request stage, and each message by itself: one refused
+// message refuses them all. What is judged is what is sent, so the path is replaced by its normal
+// form. It returns the tools that are called, for the audit.
+func (f *flow) judgeRequest(rs *policy.Ruleset, v verdict, method, path string, messages []policy.RPC) (out verdict, send, tools string) {
 	normal, err := policy.NormalizePath(path)
 	v.facts.Stage = policy.StageRequest
 	if err != nil {
-		return v.refuse(policy.ReasonBadRequest), path, false
+		return v.refuse(policy.ReasonBadRequest), path, ""
 	}
 	v.facts.Method, v.facts.Path = method, normal
-	rs := f.srv.opt.Ruleset()
-	v.digest = rs.Digest()
 	v.Decision = rs.Decide(&v.facts)
-	return v, normal, true
+	if v.Pending != policy.PendingMessage || messages == nil {
+		return v, normal, ""
+	}
+	for i := range messages {
+		v.facts.RPC = &messages[i]
+		v.Decision = rs.Decide(&v.facts)
+		if !v.Permitted() {
+			break
+		}
+		if messages[i].Tool != "" {
+			tools = strings.TrimPrefix(tools+", "+messages[i].Tool, ", ")
+		}
+	}
+	return v, normal, tools
+}
+
+// Callable asks the ruleset in force.
+func (g *httpGate) Callable(name, method, path, tool string) bool {
+	open := g.opened()
+	if open == nil || name != open.facts.Name {
+		return false
+	}
+	facts := open.facts
+	facts.Stage, facts.Method, facts.Path = policy.StageRequest, method, path
+	facts.RPC = &policy.RPC{Method: "tools/call", Tool: tool}
+	d := g.flow.srv.opt.Ruleset().Decide(&facts)
+	return d.Permitted() && d.Pending == ""
 }
 
 func (g *httpGate) Refuse(d policy.Decision, name, method, path string, status int, message string) {
@@ -106,10 +155,11 @@ func (g *httpGate) Refuse(d policy.Decision, name, method, path string, status i
 var errNotJudged = errors.New("no request of this connection has been permitted")
 
 func (g *httpGate) Dial(ctx context.Context) (net.Conn, error) {
-	if g.open == nil {
-		return nil, errNotJudged
+	open, err := g.opening()
+	if err != nil {
+		return nil, err
 	}
-	server, to, err := g.flow.srv.connect(ctx, &g.open.facts)
+	server, to, err := g.flow.srv.connect(ctx, &open.facts)
 	if err != nil {
 		return nil, err
 	}

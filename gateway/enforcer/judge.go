@@ -128,9 +128,3 @@ func (v verdict) refuse(reason policy.Reason) verdict {
 	}
 	return v
 }
-
-// relayable reports whether a permitted flow may go on without a look at its
-// requests. Plain HTTP always has them looked at.
-func relayable(d *policy.Decision, wire policy.Wire) bool {
-	return wire == policy.WireHTTP || d.Pending == ""
-}

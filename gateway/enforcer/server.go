@@ -31,15 +31,22 @@ type Resolver interface {
 	Ask(ctx context.Context, src netip.Addr, name string) error
 }
 
-// Gate is what an [HTTP] implementation asks of the flow that it serves. It is an
-// alias, so that the implementation need not know this package.
+// Gate is what an [HTTP] or [TLS] implementation asks of the flow that it serves. It is an
+// alias, so that the implementation need not know this package. Its methods may be called
+// concurrently.
 type Gate = interface {
 	// Judge decides one request, by its normalised authority (empty: none), method
-	// and path as sent, without the query. A permit is in the audit when Judge returns. The
-	// path is the one to send: where a rule depends on it, that is the judged form.
-	Judge(ctx context.Context, name, method, path string) (policy.Decision, string)
+	// and path as sent, without the query, and says what has to be done to it. Where the permit
+	// is pending a message it is asked again with all that the body holds. A permit is in the
+	// audit when Judge returns. The path is the one to send: where a rule depends on it, that is the
+	// judged form.
+	Judge(ctx context.Context, name, method, path string, messages []policy.RPC) (policy.Decision, policy.Obligations, string)
+	// Callable reports whether the ruleset permits the call of a tool. Nothing is written down.
+	Callable(name, method, path, tool string) bool
 	// Refuse writes down that a request was refused and answered with status.
 	Refuse(d policy.Decision, name, method, path string, status int, message string)
+	// Fail writes down that the flow ended before it had a request.
+	Fail(d policy.Decision, message string)
 	// Dial connects to the flow's own destination, whatever the request says.
 	Dial(ctx context.Context) (net.Conn, error)
 }
@@ -63,6 +70,7 @@ type Options struct {
 	Resolver Resolver
 	Audit    audit.Recorder
 	HTTP     HTTP
+	TLS      TLS // nil: nothing is decrypted, and what depends on it is refused
 	Dialer   Dialer
 	Limits   Limits
 	Now      func() time.Time     // nil: time.Now

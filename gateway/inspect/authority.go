@@ -59,12 +59,12 @@ type target struct {
 	query     string // with its question mark
 }
 
-func parseTarget(s string, port uint16) (t target, err error) {
+func parseTarget(s, scheme string, port uint16) (t target, err error) {
 	t.portOK = true
 	if s != "*" && !strings.HasPrefix(s, "/") {
 		u, err := url.ParseRequestURI(s)
-		if err != nil || u.User != nil || !strings.EqualFold(u.Scheme, "http") || !isHost(u.Host) {
-			return t, errHead("an absolute target that is not a plain http URL")
+		if err != nil || u.User != nil || !strings.EqualFold(u.Scheme, scheme) || !isHost(u.Host) {
+			return t, errHead("an absolute target that is not a plain URL of the connection's scheme")
 		}
 		if t.authority, t.portOK, err = parseAuthority(u.Host, port); err != nil {
 			return t, err

@@ -84,7 +84,7 @@ func FuzzGuard(f *testing.F) {
 				t.Fatalf("library: host %q; guard: %q", r.Host, h.host)
 			}
 			if _, _, err := parseAuthority(h.host, 80); err == nil {
-				_, _ = parseTarget(h.target, 80)
+				_, _ = parseTarget(h.target, "http", 80)
 			}
 			if _, err := io.Copy(io.Discard, r.Body); err != nil {
 				return

@@ -3,6 +3,7 @@ package inspect
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"io"
 	"net"
@@ -10,53 +11,90 @@ import (
 	"net/url"
 	"strconv"
 
+	"github.com/bulkhead-dev/bulkhead/gateway/inspect/mcp"
 	"github.com/bulkhead-dev/bulkhead/gateway/policy"
 )
+
+// exchange is one request, and what becomes of it.
+type exchange struct {
+	server      *Server
+	flow        *flow
+	head        head
+	to          *authority // nil: unreadable
+	path        string     // to be sent
+	obligations policy.Obligations
+	messages    *mcp.Body // of an MCP request, where they could be read
+	body        *bounded  // of a request that may be too long
+}
+
+type exchangeKey struct{}
 
 // serve judges one request and, if it is permitted, lets goproxy carry it.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	f := r.Context().Value(flowKey{}).(*flow)
-	h, ok := f.guard.next()
-	if !ok {
-		h.err = errHead("more requests than were sent")
+	x := &exchange{server: s, flow: f}
+	if f.guard == nil {
+		f.handlers.Add(1)
+		defer f.handlers.Done()
+		x.head = headOf(r)
+	} else {
+		var ok bool
+		if x.head, ok = f.guard.next(); !ok {
+			x.head.err = errHead("more requests than were sent")
+		}
 	}
-	if h.err != nil {
-		f.refuse(w, &h, nil, "", denial(policy.ReasonBadRequest), h.err.Error())
-		return
+	d, message := x.judge(r)
+	if d.Permitted() {
+		d, message = x.oblige(r, d)
 	}
-	to, path, d, message := f.judge(r, &h)
 	if !d.Permitted() {
-		f.refuse(w, &h, to, path, d, message)
+		x.refuse(w, d, message)
 		return
 	}
-	f.forward(s, w, r, &h, to, path)
+	x.forward(w, r)
 }
 
 // judge finds out where a request wants to go and asks whether it may. Without a
 // message, the ruleset has decided.
-func (f *flow) judge(r *http.Request, h *head) (to *authority, path string, d policy.Decision, message string) {
+func (x *exchange) judge(r *http.Request) (d policy.Decision, message string) {
+	f, h := x.flow, &x.head
+	if h.err != nil {
+		return denial(policy.ReasonBadRequest), h.err.Error()
+	}
 	to, hostPort, err := parseAuthority(h.host, f.port)
 	if err != nil {
-		return nil, "", denial(policy.ReasonBadRequest), err.Error()
+		return denial(policy.ReasonBadRequest), err.Error()
 	}
-	t, err := parseTarget(h.target, f.port)
+	x.to = to
+	t, err := parseTarget(h.target, f.scheme, f.port)
+	if err != nil {
+		return denial(policy.ReasonBadRequest), err.Error()
+	}
+	x.path = t.path
 	switch {
-	case err != nil:
-		return to, "", denial(policy.ReasonBadRequest), err.Error()
 	case t.authority != nil && !t.authority.same(to):
-		return to, t.path, denial(policy.ReasonAuthorityMismatch), "the request's target names another host than its Host field"
+		return denial(policy.ReasonAuthorityMismatch), "the request's target names another host than its Host field"
 	case !hostPort || !t.portOK:
-		return to, t.path, denial(policy.ReasonAuthorityMismatch), "the request names another port than the connection's"
+		return denial(policy.ReasonAuthorityMismatch), "the request names another port than the connection's"
 	}
 	first := f.authority
 	if first != nil && !first.same(to) {
-		return to, t.path, denial(policy.ReasonAuthorityMismatch), "the connection belongs to " + first.host()
+		return denial(policy.ReasonAuthorityMismatch), "the connection belongs to " + first.host()
 	}
-	d, send := f.gate.Judge(r.Context(), to.name, h.method, t.path)
+	var send string
+	d, x.obligations, send = f.gate.Judge(r.Context(), to.name, h.method, t.path, nil)
+	if d.Permitted() && d.Pending == policy.PendingMessage {
+		messages, why := x.readMessages(r)
+		d, x.obligations, send = f.gate.Judge(r.Context(), to.name, h.method, t.path, messages)
+		if !d.Permitted() && d.Reason == policy.ReasonBadRequest {
+			message = why
+		}
+	}
+	x.path = send
 	if d.Permitted() && first == nil {
 		f.authority = to
 	}
-	return to, send, d, ""
+	return d, message
 }
 
 // denial is a refusal that no rule of the document made.
@@ -68,28 +106,30 @@ func denial(reason policy.Reason) policy.Decision {
 }
 
 // forward sends the request to the flow's destination, rebuilt from what was judged.
-func (f *flow) forward(s *Server, w http.ResponseWriter, r *http.Request, h *head, to *authority, path string) {
-	u := &url.URL{Scheme: "http", Host: to.field(), RawQuery: r.URL.RawQuery, ForceQuery: r.URL.ForceQuery}
-	if decoded, err := url.PathUnescape(path); err == nil {
-		u.Path, u.RawPath = decoded, path
+func (x *exchange) forward(w http.ResponseWriter, r *http.Request) {
+	f := x.flow
+	u := &url.URL{Scheme: f.scheme, Host: x.to.field(), RawQuery: r.URL.RawQuery, ForceQuery: r.URL.ForceQuery}
+	if decoded, err := url.PathUnescape(x.path); err == nil {
+		u.Path, u.RawPath = decoded, x.path
 	} else {
-		u.Path = path
+		u.Path = x.path
 	}
-	out := r.Clone(r.Context())
-	out.URL, out.Host = u, to.field()
-	out.Trailer = r.Trailer // filled while the body is read
+	out := r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
+	out.URL, out.Host = u, x.to.field()
 	ww := &writer{ResponseWriter: w}
-	if h.upgrade {
+	if x.head.upgrade {
+		// Fields that the agent might name here would not reach the origin.
+		out.Header["Connection"] = []string{"Upgrade"}
 		defer func() {
 			if ww.hijacked != nil { // the server has no more part in it
 				ww.hijacked.Close()
 				close(f.ended)
 			}
 		}()
-		s.proxy.ServeHTTP(&upgradeWriter{writer: ww}, out)
+		x.server.proxy.ServeHTTP(&upgradeWriter{writer: ww}, out)
 		return
 	}
-	s.proxy.ServeHTTP(ww, out)
+	x.server.proxy.ServeHTTP(ww, out)
 }
 
 // upgradeWriter closes the connection after any answer but a change of protocol: the
@@ -115,6 +155,7 @@ var statuses = map[policy.Reason]int{
 	policy.ReasonBadRequest:        http.StatusBadRequest,
 	policy.ReasonAuthorityMismatch: http.StatusMisdirectedRequest,
 	policy.ReasonOriginCertificate: http.StatusBadGateway,
+	policy.ReasonRequestTooLarge:   http.StatusRequestEntityTooLarge,
 }
 
 // refusal is the body of an answer that an agent should be able to make sense of.
@@ -126,36 +167,60 @@ type refusal struct {
 	Help   string        `json:"help"`
 }
 
-func (f *flow) refuse(w http.ResponseWriter, h *head, to *authority, path string, d policy.Decision, message string) {
+// refused writes a refusal down and renders the answer. A call of a tool is answered as
+// calls are, with status 200: clients of MCP take other statuses for a broken transport (MCP 2025-06-18,
+// Transports, "Sending Messages to the Server").
+func (x *exchange) refused(d policy.Decision, message string) (status int, body []byte) {
 	status, ok := statuses[d.Reason]
 	if !ok {
 		status = http.StatusForbidden
 	}
-	if to == nil {
-		to = &authority{}
+	name, host := "", ""
+	if x.to != nil {
+		name, host = x.to.name, x.to.host()
 	}
-	f.gate.Refuse(d, to.name, h.method, path, status, message)
 	help := "The network policy of this environment does not allow this request. Retrying will not help; " +
 		"ask the operators to permit the host if it is needed."
 	if message != "" {
 		help = "The gateway refused this request: " + message + "."
 	}
-	body := encode(refusal{Error: "egress denied", Rule: d.Rule, Reason: d.Reason, Host: to.host(), Help: help})
+	answer := refusal{Error: "egress denied", Rule: d.Rule, Reason: d.Reason, Host: host, Help: help}
+	body = encode(answer)
+	if x.messages != nil {
+		if b, err := x.messages.Refuse("egress denied", answer); err == nil && b != nil {
+			status, body = http.StatusOK, b
+		}
+	}
+	x.flow.gate.Refuse(d, name, x.head.method, x.path, status, message)
+	return status, body
+}
+
+func (x *exchange) refuse(w http.ResponseWriter, d policy.Decision, message string) {
+	status, body := x.refused(d, message)
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
-	w.Header().Set("Connection", "close")
+	if x.flow.guard != nil { // on HTTP/2 the other requests go on
+		w.Header().Set("Connection", "close")
+	}
 	w.WriteHeader(status)
 	_, _ = w.Write(body)
 }
 
-// unreachable answers for an origin that does not.
-func unreachable(r *http.Request, host string) *http.Response {
-	body := encode(refusal{
-		Error: "destination unreachable", Host: host,
+// failure is the answer for an origin that did not give one.
+func (x *exchange) failure(r *http.Request, err error) *http.Response {
+	if d, message, ours := x.blame(err); ours {
+		status, body := x.refused(d, message)
+		return answer(r, status, body)
+	}
+	return answer(r, http.StatusBadGateway, encode(refusal{
+		Error: "destination unreachable", Host: x.to.host(),
 		Help: "The request was permitted, but its destination did not answer. It may be retried.",
-	})
+	}))
+}
+
+func answer(r *http.Request, status int, body []byte) *http.Response {
 	return &http.Response{
-		Status: "502 Bad Gateway", StatusCode: http.StatusBadGateway, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Status: strconv.Itoa(status) + " " + http.StatusText(status), StatusCode: status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header:        http.Header{"Content-Type": {"application/json"}, "Content-Length": {strconv.Itoa(len(body))}},
 		ContentLength: int64(len(body)), Body: io.NopCloser(bytes.NewReader(body)), Request: r,
 	}

@@ -28,8 +28,9 @@ type event struct {
 
 // fakeGate permits a set of names and dials one origin.
 type fakeGate struct {
-	permit map[string]bool
-	origin string
+	permit      map[string]bool
+	obligations policy.Obligations
+	origin      string
 
 	mu     sync.Mutex
 	events []event
@@ -47,12 +48,33 @@ func (g *fakeGate) log() []event {
 	return append([]event(nil), g.events...)
 }
 
-func (g *fakeGate) Judge(_ context.Context, name, method, path string) (policy.Decision, string) {
+func (g *fakeGate) Judge(_ context.Context, name, method, path string, messages []policy.RPC) (policy.Decision, policy.Obligations, string) {
 	g.add(event{what: "judge", name: name, method: method, path: path})
-	if g.permit[name] {
-		return policy.Decision{Verdict: policy.Permit, Rule: "allow", Reason: policy.ReasonRule}, path
+	permit := policy.Decision{Verdict: policy.Permit, Rule: "allow", Reason: policy.ReasonRule}
+	deny := policy.Decision{Verdict: policy.Deny, Rule: policy.RuleDefault, Reason: policy.ReasonDefault}
+	if !g.permit[name] {
+		return deny, policy.Obligations{}, path
 	}
-	return policy.Decision{Verdict: policy.Deny, Rule: policy.RuleDefault, Reason: policy.ReasonDefault}, path
+	if g.obligations.MCP && method == http.MethodPost {
+		if messages == nil {
+			permit.Pending = policy.PendingMessage
+		}
+		for _, m := range messages {
+			if m.Malformed {
+				deny.Reason = policy.ReasonBadRequest
+			}
+			if m.Malformed || m.Tool != "" && !g.Callable(name, method, path, m.Tool) {
+				return deny, g.obligations, path
+			}
+		}
+	}
+	return permit, g.obligations, path
+}
+
+func (g *fakeGate) Callable(_, _, _, tool string) bool { return strings.HasPrefix(tool, "search") }
+
+func (g *fakeGate) Fail(d policy.Decision, message string) {
+	g.add(event{what: "fail", reason: d.Reason, path: message})
 }
 
 func (g *fakeGate) Refuse(d policy.Decision, name, method, path string, status int, _ string) {
