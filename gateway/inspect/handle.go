@@ -23,6 +23,7 @@ type exchange struct {
 	to          *authority // nil: unreadable
 	path        string     // to be sent
 	obligations policy.Obligations
+	rule        string    // that permitted it
 	messages    *mcp.Body // of an MCP request, where they could be read
 	body        *bounded  // of a request that may be too long
 }

@@ -13,11 +13,8 @@ import (
 // oblige does to a permitted request what its rule asks for, or says why that cannot be.
 func (x *exchange) oblige(r *http.Request, d policy.Decision) (policy.Decision, string) {
 	f, o := x.flow, &x.obligations
-	no := func(reason policy.Reason, message string) (policy.Decision, string) {
-		refused := denial(reason)
-		refused.Rule = d.Rule
-		return refused, message
-	}
+	x.rule = d.Rule
+	no := func(reason policy.Reason, message string) (policy.Decision, string) { return x.broken(reason), message }
 	if f.origin != nil && o.VerifyOrigin {
 		if err := f.origin.demand(); err != nil {
 			return no(policy.ReasonOriginCertificate, "the destination's certificate: "+err.Error())
@@ -48,6 +45,13 @@ func (x *exchange) oblige(r *http.Request, d policy.Decision) (policy.Decision, 
 		r.Header.Set("Accept-Encoding", "identity") // lists of tools have to be read
 	}
 	return d, ""
+}
+
+// broken is the refusal of a request that does not meet what its rule asks for.
+func (x *exchange) broken(reason policy.Reason) policy.Decision {
+	d := denial(reason)
+	d.Rule = x.rule
+	return d
 }
 
 func (x *exchange) hasBody() bool { return x.head.chunked || x.head.length != 0 }
@@ -143,13 +147,13 @@ func (x *exchange) blame(err error) (d policy.Decision, message string, ours boo
 	var answer errAnswer
 	switch {
 	case x.body != nil && x.body.exceeded():
-		d, message = denial(policy.ReasonRequestTooLarge), errTooLarge.Error()
+		d, message = x.broken(policy.ReasonRequestTooLarge), errTooLarge.Error()
 	case errors.As(err, &distrust):
-		d, message = denial(policy.ReasonOriginCertificate), "the destination's certificate: "+err.Error()
+		d, message = x.broken(policy.ReasonOriginCertificate), "the destination's certificate: "+err.Error()
 	case errors.Is(err, errClientCertificate):
-		d, message = denial(policy.ReasonOriginCertificate), errClientCertificate.Error()
+		d, message = x.broken(policy.ReasonOriginCertificate), errClientCertificate.Error()
 	case errors.As(err, &answer):
-		d, message = denial(policy.ReasonBadRequest), answer.Error()
+		d, message = x.broken(policy.ReasonBadRequest), answer.Error()
 	default:
 		return d, "", false
 	}

@@ -130,7 +130,7 @@ type flow struct {
 	// authority is the connection's for good: on TLS the server name, else that of the first
 	// permitted request.
 	authority *authority
-	origin    *upstream        // of a decrypted flow
+	origin    *upstream      // of a decrypted flow
 	version   uint16         // of TLS with the client
 	handlers  sync.WaitGroup // of HTTP/2 requests
 	ended     chan struct{}  // closed when the server is done with the connection
