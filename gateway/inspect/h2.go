@@ -2,6 +2,7 @@ package inspect
 
 import (
 	"net/http"
+	"strconv"
 	"strings"
 )
 
@@ -57,8 +58,8 @@ func headOf(r *http.Request) head {
 		if e := r.Header["Expect"]; len(e) > 1 || len(e) == 1 && !strings.EqualFold(e[0], "100-continue") {
 			return errHead("an expectation other than 100-continue")
 		}
-		if len(r.Header["Content-Length"]) > 1 {
-			return errHead("more than one Content-Length")
+		if l := r.Header["Content-Length"]; len(l) > 1 || len(l) == 1 && l[0] != strconv.FormatInt(r.ContentLength, 10) {
+			return errHead("a Content-Length that is not the body's")
 		}
 		n := 0
 		for _, values := range r.Header {
