@@ -75,12 +75,7 @@ func (g *guard) Read(b []byte) (int, error) {
 		switch {
 		case err == nil:
 		case errors.Is(err, errMore):
-			buf := b
-			if len(buf) < 512 { // the server's background read asks for one byte
-				buf = make([]byte, 4096)
-			}
-			n, rerr := g.Conn.Read(buf)
-			g.in = append(g.in, buf[:n]...)
+			n, rerr := g.more(b)
 			if n == 0 && rerr != nil {
 				if isTimeout(rerr) {
 					return 0, rerr // a deadline may be moved, and reading go on
@@ -97,6 +92,21 @@ func (g *guard) Read(b []byte) (int, error) {
 		g.out = nil
 	}
 	return n, nil
+}
+
+// readBuffers serve reads for which the server brings too little room.
+var readBuffers = sync.Pool{New: func() any { return new([4 << 10]byte) }}
+
+// more reads what comes next.
+func (g *guard) more(b []byte) (int, error) {
+	if len(b) < 512 { // the server's background read asks for one byte
+		pooled := readBuffers.Get().(*[4 << 10]byte)
+		defer readBuffers.Put(pooled)
+		b = pooled[:]
+	}
+	n, err := g.Conn.Read(b)
+	g.in = append(g.in, b[:n]...)
+	return n, err
 }
 
 func isTimeout(err error) bool {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -89,6 +90,36 @@ func FuzzGuard(f *testing.F) {
 			if _, err := io.Copy(io.Discard, r.Body); err != nil {
 				return
 			}
+		}
+	})
+}
+
+// FuzzHTTP2Head holds that what is taken of an HTTP/2 request would be taken of an HTTP/1 one, so
+// that neither can say what the other could not.
+func FuzzHTTP2Head(f *testing.F) {
+	f.Add("GET", "a.example", "/x?y", "a.example")
+	f.Add("OPTIONS", "a.example:443", "*", "")
+	f.Add("POST", "a b", "https://a/", "x")
+	f.Fuzz(func(t *testing.T, method, authority, path, host string) {
+		r := &http.Request{Method: method, Host: authority, RequestURI: path, Header: http.Header{}}
+		if host != "" {
+			r.Header["Host"] = []string{host}
+		}
+		if headOf(r).err != nil {
+			return
+		}
+		if host != "" && host != authority || len(r.Header["Host"]) != 0 {
+			t.Fatalf("Host %q beside %q", host, authority)
+		}
+		var h head
+		if _, err := h.parseRequestLine([]byte(method + " " + path + " HTTP/1.1")); err != nil {
+			if _, uriErr := url.ParseRequestURI(path); method != "PRI" && uriErr == nil {
+				t.Fatalf("%q %q: %v", method, path, err)
+			}
+			return // the server has parsed the path before
+		}
+		if h.method != method || h.target != path || !isHost(authority) {
+			t.Fatalf("%q %q %q became %+v", method, path, authority, h)
 		}
 	})
 }

@@ -37,7 +37,7 @@ func headOf(r *http.Request) head {
 		switch {
 		case r.Method == http.MethodConnect || r.Header.Get(":protocol") != "":
 			return errHead("CONNECT: this is no proxy, connect to the destination itself")
-		case !isToken(r.Method):
+		case r.Method == "PRI", !isToken(r.Method):
 			return errHead("a malformed method")
 		case !isHost(r.Host):
 			return errHead("an authority that is not one host with at most a port")
