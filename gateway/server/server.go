@@ -10,6 +10,7 @@ package server
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -224,17 +225,24 @@ func (s *Server) enforcerOptions() enforcer.Options {
 	if s.cfg.SNAT == string(packet.SNATInternet) {
 		dialer.KeepSource = func(dst netip.Addr) bool { return !policy.IsInternet(dst) }
 	}
-	return enforcer.Options{
+	chain := inspect.New(logf)
+	opt := enforcer.Options{
 		Ruleset:  s.rules.Load,
 		Pins:     s.pins,
 		Resolver: s.resolver,
 		Audit:    s.recorder(),
-		HTTP:     inspect.New(logf),
+		HTTP:     chain,
 		Dialer:   dialer,
 		Limits: enforcer.Limits{Flows: s.affordable(s.cfg.Limits.Flows), FlowsPerSource: s.cfg.Limits.FlowsPerSource,
 			HelloTimeout: s.cfg.Limits.HelloTimeout},
 		Logf: logf,
 	}
+	if s.ca != nil {
+		chain.Decrypt(inspect.Decryption{Certificates: s.ca,
+			OriginCAs: func() []*x509.Certificate { return s.rules.Load().OriginCAs() }})
+		opt.TLS = chain
+	}
+	return opt
 }
 
 // stop lets flows end and saves what the next run needs. The kernel program stays.
