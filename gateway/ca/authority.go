@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"errors"
 	"fmt"
 	"math/big"
 	mathrand "math/rand/v2"
@@ -28,6 +29,9 @@ const (
 	// each time, up to retryLongest. An intermediate lasts for hundreds of attempts.
 	retryFirst   = time.Second
 	retryLongest = 2 * time.Minute
+	// longestThrottle bounds what a vault may ask for: well within what is left of an
+	// intermediate that is due for renewal.
+	longestThrottle = time.Hour
 )
 
 // Options are an Authority's parts.
@@ -145,7 +149,7 @@ func (a *Authority) run(ctx context.Context, err error) {
 		}
 		pause := watchEvery
 		if retry > 0 {
-			pause = retry/2 + mathrand.N(retry) // so that many gateways do not ask a vault together
+			pause = pauseAfter(err, retry)
 		}
 		timer := time.NewTimer(pause)
 		select {
@@ -160,6 +164,17 @@ func (a *Authority) run(ctx context.Context, err error) {
 			return
 		}
 	}
+}
+
+// pauseAfter is how long to leave a root alone that failed: as long as the vault says, and
+// a random while longer, so that many gateways do not ask together.
+func pauseAfter(err error, retry time.Duration) time.Duration {
+	pause := retry/2 + mathrand.N(retry)
+	var t *throttled
+	if errors.As(err, &t) {
+		pause += t.after
+	}
+	return pause
 }
 
 // renew looks at the root and issues an intermediate if the present one is not right

@@ -12,6 +12,9 @@ import (
 	"fmt"
 	"io"
 	"math/big"
+	"strconv"
+	"strings"
+	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
@@ -67,11 +70,34 @@ func (v *Vault) Load(ctx context.Context) (*x509.Certificate, crypto.Signer, err
 	return cert, &vaultSigner{ctx: ctx, vault: v, version: got.Key.KID.Version(), public: public}, nil
 }
 
+// throttled is an error of a vault that said when to ask again.
+type throttled struct {
+	error
+	after time.Duration
+}
+
+func (t *throttled) Unwrap() error { return t.error }
+
+// oneLine is an error whose text has none of the line breaks that the SDK's have.
+type oneLine struct{ error }
+
+func (o *oneLine) Error() string { return strings.Join(strings.Fields(o.error.Error()), " ") }
+func (o *oneLine) Unwrap() error { return o.error }
+
 // terse makes one line of the SDK's errors, which hold whole responses.
 func terse(err error) error {
 	var resp *azcore.ResponseError
-	if errors.As(err, &resp) {
-		return fmt.Errorf("the vault answers %d %s", resp.StatusCode, resp.ErrorCode)
+	if !errors.As(err, &resp) {
+		return &oneLine{err}
+	}
+	err = fmt.Errorf("the vault answers %d %s", resp.StatusCode, resp.ErrorCode)
+	if resp.RawResponse == nil {
+		return err
+	}
+	// Key Vault gives seconds (RFC 9110, section 10.2.3 has dates too). The SDK waits for
+	// short ones by itself and returns an error for long ones.
+	if after, bad := strconv.Atoi(resp.RawResponse.Header.Get("Retry-After")); bad == nil && after > 0 {
+		return &throttled{err, min(time.Duration(min(after, 1<<20))*time.Second, longestThrottle)}
 	}
 	return err
 }

@@ -50,6 +50,7 @@ var mayKnow = map[string][]string{
 	"gateway/feeds":          {"gateway/policy"},
 	"gateway/audit":          {"gateway/policy"},
 	"gateway/ca":             {"gateway/policy"},
+	"gateway/ca/trust":       {"gateway/ca"},
 	"gateway/config":         {"gateway/policy"},
 	"gateway/packet":         {"gateway/policy", "gateway/pin", "gateway/feeds", "gateway/audit"},
 	"gateway/enforcer":       {"gateway/policy", "gateway/pin", "gateway/feeds", "gateway/audit"},
