@@ -51,6 +51,8 @@ var mayKnow = map[string][]string{
 	"gateway/audit":          {"gateway/policy"},
 	"gateway/ca":             {"gateway/policy"},
 	"gateway/ca/trust":       {"gateway/ca"},
+	"gateway/budget":         {},
+	"gateway/originprobe":    {},
 	"gateway/config":         {"gateway/policy"},
 	"gateway/packet":         {"gateway/policy", "gateway/pin", "gateway/feeds", "gateway/audit"},
 	"gateway/enforcer":       {"gateway/policy", "gateway/pin", "gateway/feeds", "gateway/audit"},
