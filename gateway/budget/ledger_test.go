@@ -70,9 +70,9 @@ func TestTakeReturnAndWindow(t *testing.T) {
 	if got := l.Take("r 10.0.0.1", 50, 24*time.Hour, 1); got.Bytes != 0 {
 		t.Fatal("a lowered limit must hold at once")
 	}
-	c.advance(24*time.Hour - time.Millisecond)
+	c.advance(25*time.Hour - time.Millisecond) // the slot is an hour
 	take(1, 0)
-	c.advance(time.Hour)
+	c.advance(time.Millisecond)
 	take(101, 100)
 	l.Return(g, 50) // its slot has left the window
 	take(1, 0)
@@ -123,7 +123,9 @@ func TestDamage(t *testing.T) {
 		"empty":  func([]byte) []byte { return nil },
 		"header": func(b []byte) []byte { b[0] ^= 1; return b },
 		"middle": func(b []byte) []byte { b[len(header)+20] ^= 1; return b },
-		"long":   func(b []byte) []byte { return append([]byte(header), append(make([]byte, 3*maxLine), b[len(header):]...)...) },
+		"long": func(b []byte) []byte {
+			return append([]byte(header), append(make([]byte, 3*maxLine), b[len(header):]...)...)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := at(start)
