@@ -77,8 +77,8 @@ func (a *account) prune(now int64) {
 // that bytes stay in the window for longer, never shorter.
 func (a *account) bound() {
 	for len(a.buckets) > maxBuckets {
-		a.buckets[1].used += a.buckets[0].used
-		a.buckets[1].charged += a.buckets[0].charged
+		a.buckets[1].used = min(maxBytes, a.buckets[1].used+a.buckets[0].used)
+		a.buckets[1].charged = min(maxBytes, a.buckets[1].charged+a.buckets[0].charged)
 		a.buckets = a.buckets[1:]
 	}
 }

@@ -139,11 +139,11 @@ func TestOrigins(t *testing.T) {
 	good := issue(t, root, ec(t), nil)
 	p := prober(t, dial, &clock{}, root.cert, rsaRoot.cert, weakRoot.cert)
 	for name, c := range map[string]struct {
-		chain  []*party
-		server tls.Config
-		lax    bool
-		minTLS uint16
-		want   error
+		chain          []*party
+		oldest, newest uint16 // of the origin; 0: Go's
+		lax            bool
+		minTLS         uint16
+		want           error
 	}{
 		"good":                     {chain: []*party{good}},
 		"good 1.3":                 {chain: []*party{good}, minTLS: tls.VersionTLS13},
@@ -159,13 +159,13 @@ func TestOrigins(t *testing.T) {
 		"RSA 1024":                 {chain: []*party{issue(t, root, weak, nil)}, want: ErrCertificate},
 		"RSA 1024 above":           {chain: []*party{issue(t, weakRoot, ec(t), nil)}, want: ErrCertificate},
 		"SHA-1":                    {chain: []*party{issue(t, rsaRoot, ec(t), func(c *x509.Certificate) { c.SignatureAlgorithm = x509.SHA1WithRSA })}, want: ErrCertificate},
-		"1.2 only":                 {chain: []*party{good}, server: tls.Config{MaxVersion: tls.VersionTLS12}, minTLS: tls.VersionTLS12},
-		"1.2 for 1.3":              {chain: []*party{good}, server: tls.Config{MaxVersion: tls.VersionTLS12}, minTLS: tls.VersionTLS13, want: ErrVersion},
-		"1.1 for 1.2":              {chain: []*party{good}, server: tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}, minTLS: tls.VersionTLS12, want: ErrVersion},
+		"1.2 only":                 {chain: []*party{good}, newest: tls.VersionTLS12, minTLS: tls.VersionTLS12},
+		"1.2 for 1.3":              {chain: []*party{good}, newest: tls.VersionTLS12, minTLS: tls.VersionTLS13, want: ErrVersion},
+		"1.1 for 1.2":              {chain: []*party{good}, oldest: tls.VersionTLS10, newest: tls.VersionTLS11, minTLS: tls.VersionTLS12, want: ErrVersion},
 		"only the version":         {chain: []*party{issue(t, nil, ec(t), nil)}, lax: true, minTLS: tls.VersionTLS13},
 	} {
 		t.Run(name, func(t *testing.T) {
-			origin, asked := serve(t, &c.server, c.chain...)
+			origin, asked := serve(t, &tls.Config{MinVersion: c.oldest, MaxVersion: c.newest}, c.chain...)
 			q := Question{netip.AddrFrom4([4]byte{10, 0, byte(origin.Port() >> 8), byte(origin.Port())}), origin, "api.example.com", !c.lax, c.minTLS}
 			for range 2 {
 				if err := p.Probe(context.Background(), q); !errors.Is(err, c.want) || (err == nil) != (c.want == nil) {
