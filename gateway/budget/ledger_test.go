@@ -332,3 +332,24 @@ func BenchmarkTake(b *testing.B) {
 		})
 	}
 }
+
+// TestRewrite: a journal that has grown is written anew, with the charge that it was written for.
+func TestRewrite(t *testing.T) {
+	c := at(start)
+	dir := t.TempDir()
+	l := open(t, dir, c)
+	for range 100 {
+		l.Take("r", 6400, time.Hour, 10)
+	}
+	l.Take("gone", 6400, time.Minute, 10)
+	c.advance(30 * time.Minute)
+	grown := l.size
+	l.base = -slack
+	if g := l.Take("r", 6400, time.Hour, 500); g.Bytes != 500 || l.size >= grown || l.base != l.size {
+		t.Fatalf("granted %d, %d bytes of %d", g.Bytes, l.size, grown)
+	}
+	again := open(t, crash(t, dir), c)
+	if left := again.Left("r", 6400, time.Hour); left > 6400-1500 || left < 6400-1600 || len(again.accounts) != 1 {
+		t.Fatalf("%d left in %d accounts", left, len(again.accounts))
+	}
+}
