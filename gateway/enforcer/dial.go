@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/bulkhead-dev/bulkhead/gateway/enforcer/relay"
 	"github.com/bulkhead-dev/bulkhead/gateway/policy"
 )
 
@@ -33,9 +34,13 @@ const (
 	probeIdle, probeInterval = time.Minute, 15 * time.Second
 )
 
-// Dialer connects to an agent's destination on the agent's behalf.
+// Dialer connects to an agent's destination on the agent's behalf. src is the agent's
+// address.
 type Dialer interface {
 	Dial(ctx context.Context, src netip.Addr, dst netip.AddrPort) (*net.TCPConn, error)
+	// Begin is Dial without the wait: a non-blocking socket that tells by its room to write
+	// that it is connected (connect(2)).
+	Begin(src netip.Addr, dst netip.AddrPort) (fd int, err error)
 }
 
 // NetDialer dials from the gateway's own network stack.
@@ -47,27 +52,16 @@ type NetDialer struct {
 	KeepSource func(dst netip.Addr) bool
 }
 
-// Dial connects to dst. src is the agent's address.
+func (d NetDialer) keeps(dst netip.Addr) bool { return d.KeepSource != nil && d.KeepSource(dst) }
+
+// Dial connects to dst.
 func (d NetDialer) Dial(ctx context.Context, src netip.Addr, dst netip.AddrPort) (*net.TCPConn, error) {
-	keep := d.KeepSource != nil && d.KeepSource(dst.Addr())
+	keep := d.keeps(dst.Addr())
 	nd := net.Dialer{
 		Timeout:   attemptTimeout,
 		KeepAlive: -1, // patience sees to it
 		Control: func(_, _ string, c syscall.RawConn) error {
-			return control(c, func(fd int) error {
-				if keep {
-					if err := unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_TRANSPARENT, 1); err != nil {
-						return fmt.Errorf("IP_TRANSPARENT: %w", err)
-					}
-					// The port is chosen at connect, per destination, so that
-					// 28,000 flows of an agent are no limit.
-					if err := unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err != nil {
-						return fmt.Errorf("IP_BIND_ADDRESS_NO_PORT: %w", err)
-					}
-				}
-				patience(fd)
-				return setMark(fd, d.Mark)
-			})
+			return control(c, func(fd int) error { return d.prepare(fd, keep) })
 		},
 	}
 	nd.SetMultipathTCP(false)
@@ -79,6 +73,43 @@ func (d NetDialer) Dial(ctx context.Context, src netip.Addr, dst netip.AddrPort)
 		return nil, err
 	}
 	return c.(*net.TCPConn), nil
+}
+
+// Begin starts to connect to dst.
+func (d NetDialer) Begin(src netip.Addr, dst netip.AddrPort) (int, error) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("socket: %w", err)
+	}
+	keep := d.keeps(dst.Addr())
+	if err = d.prepare(fd, keep); err == nil && keep {
+		err = unix.Bind(fd, &unix.SockaddrInet4{Addr: src.As4()})
+	}
+	if err == nil {
+		_ = unix.SetsockoptInt(fd, unix.SOL_TCP, unix.TCP_NODELAY, 1) // as net.Dialer does
+		err = unix.Connect(fd, &unix.SockaddrInet4{Addr: dst.Addr().As4(), Port: int(dst.Port())})
+	}
+	if err != nil && err != unix.EINPROGRESS {
+		_ = unix.Close(fd)
+		return -1, fmt.Errorf("connect: %w", err)
+	}
+	return fd, nil
+}
+
+// prepare sets what must be set before a socket connects.
+func (d NetDialer) prepare(fd int, keep bool) error {
+	if keep {
+		if err := unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_TRANSPARENT, 1); err != nil {
+			return fmt.Errorf("IP_TRANSPARENT: %w", err)
+		}
+		// The port is chosen at connect, per destination, so that 28,000 flows of
+		// an agent are no limit.
+		if err := unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err != nil {
+			return fmt.Errorf("IP_BIND_ADDRESS_NO_PORT: %w", err)
+		}
+	}
+	patience(fd)
+	return setMark(fd, d.Mark)
 }
 
 // patience sets how long a silent peer is borne. No probes are counted: the user timeout
@@ -97,8 +128,9 @@ func patience(fd int) {
 // connect dials the flow's destination and, if that does not answer, other addresses
 // that are pinned to the same name and permitted in their own right. The client's
 // handshake is complete, so it can no longer fail over by itself. It returns the address that
-// answered.
-func (s *Server) connect(ctx context.Context, facts *policy.Flow) (*net.TCPConn, netip.Addr, error) {
+// answered. failed is what became of an attempt before: a destination that was silent is tried
+// once more beside the others, one that said no is not.
+func (s *Server) connect(ctx context.Context, facts *policy.Flow, failed error) (*net.TCPConn, netip.Addr, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	type attempt struct {
@@ -117,15 +149,22 @@ func (s *Server) connect(ctx context.Context, facts *policy.Flow) (*net.TCPConn,
 			}
 		}
 	}
-	s.work.run(func() { dial(facts.Dst) })
 	var (
 		others  []netip.Addr
 		asked   bool
-		pending = 1
+		pending int
 		errs    []error
 		delay   = time.NewTimer(attemptDelay)
 	)
 	defer delay.Stop()
+	if failed == nil || errors.Is(failed, relay.ErrSilent) {
+		s.work.run(func() { dial(facts.Dst) })
+		pending = 1
+	}
+	if failed != nil {
+		errs = append(errs, failed)
+		delay.Reset(0)
+	}
 	for {
 		select {
 		case a := <-results:

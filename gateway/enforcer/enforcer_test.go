@@ -171,6 +171,17 @@ func (w *world) Dial(ctx context.Context, _ netip.Addr, dst netip.AddrPort) (*ne
 	return c.(*net.TCPConn), nil
 }
 
+func (w *world) Begin(_ netip.Addr, dst netip.AddrPort) (int, error) {
+	w.mu.Lock()
+	to, ok := w.hosts[dst]
+	w.dials = append(w.dials, dst)
+	w.mu.Unlock()
+	if !ok {
+		return -1, fmt.Errorf("%s: %w", dst, syscall.ECONNREFUSED)
+	}
+	return NetDialer{}.Begin(netip.Addr{}, netip.MustParseAddrPort(to))
+}
+
 func (w *world) dialled() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -28,26 +28,25 @@ type flow struct {
 	live      *verdict     // what permitted it; nil while undecided
 	decrypted bool         // it is served by TLS
 	server    *net.TCPConn // the destination's side, nil until dialled
-	pair      *relay.Pair  // has both sides once they are relayed, and then they are nil here
+	pair      *relay.Pair  // dials the destination, or has both sides, and then they are nil here
 	gone      bool         // reset
 	revoked   *verdict     // what ended it before its time
 }
 
-// run takes a flow through its stages.
-func (f *flow) run(ctx context.Context) {
+// run takes a flow through its stages. It reports whether the relay has it then.
+func (f *flow) run(ctx context.Context) (handed bool) {
 	s := f.srv
 	v := f.admit(func() verdict { return s.judge(ctx, f.facts) })
 	switch {
 	case !v.Permitted():
 		reset(f.client)
 		f.refused(v, "")
-		return
+		return false
 	case v.Pending == "":
 		// Addresses alone permit it; waiting for a name would stall protocols in
 		// which the server speaks first.
 		v.Tier = policy.TierSplice
-		f.join(ctx, v, nil)
-		return
+		return f.join(ctx, v, nil)
 	}
 
 	p, err := peek(f.client, f.start.Add(s.opt.Limits.HelloTimeout), &s.peeks)
@@ -58,33 +57,34 @@ func (f *flow) run(ctx context.Context) {
 	switch {
 	case errors.As(err, &bad):
 		f.refuseTLS(verdict{facts: facts, digest: s.opt.Ruleset().Digest()}.refuse(policy.ReasonBadClientHello), bad.Error())
-		return
+		return false
 	case errors.Is(err, errBudget):
 		reset(f.client)
 		f.refused(verdict{facts: facts, digest: s.opt.Ruleset().Digest()}.refuse(policy.ReasonOverload), err.Error())
-		return
+		return false
 	case err != nil: // the client is gone and has asked for nothing
 		reset(f.client)
-		return
+		return false
 	}
 	switch p.wire {
 	case policy.WireHTTP:
 		f.serveHTTP(ctx, facts, p)
 	case policy.WireTLS:
 		facts.Name, _ = policy.NormalizeName(p.hello.Name)
-		f.decideName(ctx, facts, p)
+		return f.decideName(ctx, facts, p)
 	default:
-		f.decideName(ctx, facts, p)
+		return f.decideName(ctx, facts, p)
 	}
+	return false
 }
 
 // decideName judges a flow by the name that it claims and joins or refuses it.
-func (f *flow) decideName(ctx context.Context, facts policy.Flow, p *peeked) {
+func (f *flow) decideName(ctx context.Context, facts policy.Flow, p *peeked) (handed bool) {
 	v := f.admit(func() verdict { return f.srv.judge(ctx, facts) })
 	message := ""
 	if v.Permitted() && f.srv.decrypts(&v.Decision, &facts) {
 		f.serveTLS(ctx, v, p)
-		return
+		return false
 	}
 	if v.Permitted() && f.srv.needsRequests(&v.Decision, facts.Wire) {
 		rule := v.Rule
@@ -95,13 +95,14 @@ func (f *flow) decideName(ctx context.Context, facts policy.Flow, p *peeked) {
 	switch {
 	case v.Permitted():
 		v.Tier = policy.TierSplice
-		f.join(ctx, v, p)
+		return f.join(ctx, v, p)
 	case facts.Wire == policy.WireTLS:
 		f.refuseTLS(v, message)
 	default:
 		reset(f.client)
 		f.refused(v, message)
 	}
+	return false
 }
 
 // admit judges and, if that permits for good, enters the flow among those that a
@@ -132,50 +133,18 @@ func (f *flow) withdraw() {
 	f.mu.Unlock()
 }
 
-// join writes the permit down, dials the destination and has the two relayed. From
-// then on the flow has no goroutine.
-func (f *flow) join(ctx context.Context, v verdict, p *peeked) {
+// join writes the permit down, dials the destination and has the two relayed. While it
+// dials and from then on the flow has no goroutine.
+func (f *flow) join(ctx context.Context, v verdict, p *peeked) (handed bool) {
 	if !f.opened(v) {
 		if v.facts.Wire == policy.WireTLS {
 			alert(f.client)
 		} else {
 			reset(f.client)
 		}
-		return
+		return false
 	}
-	server, to, err := f.srv.connect(ctx, &v.facts)
-	if err != nil {
-		reset(f.client)
-		f.closed(v, 0, 0, "the destination did not answer: "+err.Error())
-		return
-	}
-	if !f.attach(server, to) {
-		f.closed(v, 0, 0, "")
-		return
-	}
-	message := ""
-	if to != f.dst.Addr() {
-		message = "connected to " + to.String() + ", another address of the name"
-	}
-	first := 0
-	if p != nil {
-		first, err = server.Write(p.data)
-		p.release()
-	}
-	if err != nil {
-		f.reset()
-		f.closed(v, int64(first), 0, "the destination hung up: "+err.Error())
-		return
-	}
-	if err := f.relay(func(n relay.Totals) {
-		f.srv.work.run(func() {
-			defer f.srv.leave(f)
-			defer f.survive()
-			f.closed(v, n.Out+int64(first), n.In, message)
-		})
-	}); err != nil {
-		f.closed(v, int64(first), 0, err.Error())
-	}
+	return f.dial(ctx, v, p)
 }
 
 // relay gives both sides away. An error means that they have been reset.
@@ -226,9 +195,10 @@ func (f *flow) resetLocked() {
 	f.gone = true
 	if f.pair != nil {
 		f.pair.Reset()
-		return
 	}
-	reset(f.client)
+	if f.client != nil {
+		reset(f.client)
+	}
 	if f.server != nil {
 		reset(f.server)
 	}
@@ -300,6 +270,19 @@ func (f *flow) refused(v verdict, message string) {
 
 // closed writes down the end of a permitted flow.
 func (f *flow) closed(v verdict, out, in int64, message string) {
+	f.write(f.closing(v, out, in, message))
+}
+
+// ended is closed for a flow that has no goroutine. It leaves the table when its end is written.
+func (f *flow) ended(v verdict, out, in int64, message string) {
+	defer f.survive()
+	f.srv.opt.Audit.Submit(f.closing(v, out, in, message), func(err error) {
+		f.unwritten(err)
+		f.srv.leave(f)
+	})
+}
+
+func (f *flow) closing(v verdict, out, in int64, message string) audit.Record {
 	f.mu.Lock()
 	if f.revoked != nil {
 		v, message = *f.revoked, "withdrawn by a reload of the ruleset"
@@ -309,12 +292,16 @@ func (f *flow) closed(v verdict, out, in int64, message string) {
 	r := f.record(v)
 	r.Activity, r.BytesOut, r.BytesIn, r.Message = audit.Close, out, in, message
 	r.Duration = r.Time.Sub(f.start)
-	f.write(r)
+	return r
 }
 
 // write records what has happened already and cannot be refused any more.
 func (f *flow) write(r audit.Record) {
-	if err := f.srv.opt.Audit.Record(r); err != nil {
+	f.unwritten(f.srv.opt.Audit.Record(r))
+}
+
+func (f *flow) unwritten(err error) {
+	if err != nil {
 		f.srv.opt.Logf("audit: flow %s to %s: %v", f.src, f.dst, err)
 	}
 }

@@ -159,7 +159,7 @@ func (g *httpGate) Dial(ctx context.Context) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	server, to, err := g.flow.srv.connect(ctx, &open.facts)
+	server, to, err := g.flow.srv.connect(ctx, &open.facts, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -189,6 +189,10 @@ func (d *toOrigin) Dial(ctx context.Context, src netip.Addr, _ netip.AddrPort) (
 	return d.NetDialer.Dial(ctx, src, d.to)
 }
 
+func (d *toOrigin) Begin(src netip.Addr, _ netip.AddrPort) (int, error) {
+	return d.NetDialer.Begin(src, d.to)
+}
+
 // load is a gateway in this process with its clients and origin in another.
 type load struct {
 	commands io.Writer

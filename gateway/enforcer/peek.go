@@ -40,8 +40,29 @@ type peeked struct {
 	total *atomic.Int64
 }
 
+// bytes are what was peeked; nil is nothing.
+func (p *peeked) bytes() []byte {
+	if p == nil {
+		return nil
+	}
+	return p.data
+}
+
+// take moves the bytes to somebody who keeps them for longer.
+func (p *peeked) take() *peeked {
+	if p == nil {
+		return nil
+	}
+	held := *p
+	*p = peeked{total: p.total}
+	return &held
+}
+
 // release gives the bytes back.
 func (p *peeked) release() {
+	if p == nil {
+		return
+	}
 	if p.small != nil {
 		peekBuffers.Put(p.small)
 	}

@@ -190,25 +190,40 @@ func (s *Server) accept(c Conn) {
 		f.refused(v, "too many flows at once")
 		return
 	}
-	s.work.run(func() {
-		defer func() {
-			if f.pair == nil { // else it ends when the relay does
-				s.leave(f)
-			}
-		}()
-		defer f.survive()
-		f.run(ctx)
-	})
+	s.work.run(func() { f.own(func() bool { return f.run(ctx) }) })
 }
 
-// survive is deferred. A fault in the handling of one flow must not end all others; and the
-// flow that met it is not let through.
+// own runs stages of a flow in this goroutine. The flow leaves the table at their end, unless the
+// relay has it.
+func (f *flow) own(stages func() (handed bool)) {
+	handed := false
+	defer func() {
+		if !handed {
+			f.srv.leave(f)
+		}
+	}()
+	defer func() {
+		if p := recover(); p != nil {
+			f.fault(p)
+		}
+	}()
+	handed = stages()
+}
+
+// survive is deferred in what the relay's loop calls on behalf of a flow.
 func (f *flow) survive() {
 	if p := recover(); p != nil {
-		f.reset()
-		f.srv.opt.Logf("flow %s to %s: panic: %v\n%s", f.src, f.dst, p, debug.Stack())
-		f.refused(verdict{facts: f.facts, digest: f.srv.opt.Ruleset().Digest()}.refuse(policy.ReasonNotReady), "fault in the gateway")
+		f.fault(p)
+		f.srv.leave(f)
 	}
+}
+
+// fault ends a flow whose handling failed. It must not end all others; and the flow that
+// met it is not let through.
+func (f *flow) fault(p any) {
+	f.reset()
+	f.srv.opt.Logf("flow %s to %s: panic: %v\n%s", f.src, f.dst, p, debug.Stack())
+	f.refused(verdict{facts: f.facts, digest: f.srv.opt.Ruleset().Digest()}.refuse(policy.ReasonNotReady), "fault in the gateway")
 }
 
 // enter puts a flow into the table if there is room for it.
@@ -225,12 +240,17 @@ func (s *Server) enter(f *flow) bool {
 	return true
 }
 
+// leave takes a flow out of the table, once.
 func (s *Server) leave(f *flow) {
 	f.cancel()
 	if f.client != nil {
 		f.client.Close()
 	}
 	s.mu.Lock()
+	if _, here := s.flows[f]; !here {
+		s.mu.Unlock()
+		return
+	}
 	delete(s.flows, f)
 	src := f.src.Addr()
 	if s.perSource[src]--; s.perSource[src] == 0 {

@@ -30,6 +30,7 @@ type loop struct {
 	slots   []slot
 	free    []int32 // slots without a pair
 	resets  []*Pair // asked for by other goroutines
+	expired []*Pair // whose destination was silent for too long, unless it has answered now
 	closing bool
 
 	// What follows is the loop's own goroutine's.
@@ -89,8 +90,16 @@ func (l *loop) add(p *Pair) error {
 	}
 	s := &l.slots[p.slot]
 	p.gen = s.gen
-	for side := range p.ends {
-		if err := p.watch(unix.EPOLL_CTL_ADD, side, interest); err != nil {
+	for side, end := range p.ends {
+		if end.fd < 0 {
+			continue
+		}
+		events := uint32(interest)
+		if p.connected != nil { // room to write says that it is connected
+			events |= unix.EPOLLOUT
+			p.ends[side].awaited = true
+		}
+		if err := p.watch(unix.EPOLL_CTL_ADD, side, events); err != nil {
 			s.gen++ // the first end may have had an event
 			l.free = append(l.free, p.slot)
 			return err
@@ -121,6 +130,17 @@ func (l *loop) reset(p *Pair) {
 	}
 }
 
+// expire asks for the end of p if it is not connected by then.
+func (l *loop) expire(p *Pair) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closing {
+		return
+	}
+	l.expired = append(l.expired, p)
+	l.wakeLocked()
+}
+
 func (l *loop) stop() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -143,9 +163,14 @@ func (l *loop) run() {
 			// that this loop holds can go on.
 			l.stop()
 		}
-		resets, closing := l.collect(max(n, 0))
+		resets, expired, closing := l.collect(max(n, 0))
 		for _, p := range resets {
 			p.end(true)
+		}
+		for _, p := range expired {
+			if p.connected != nil && !p.ends[1].writable {
+				p.abandon(ErrSilent)
+			}
 		}
 		if closing {
 			l.shut()
@@ -180,7 +205,7 @@ func (l *loop) wait(park bool) (n int, err error) {
 }
 
 // collect notes what the first n events say and lists the pairs that they concern.
-func (l *loop) collect(n int) (resets []*Pair, closing bool) {
+func (l *loop) collect(n int) (resets, expired []*Pair, closing bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i := range l.events[:n] {
@@ -196,7 +221,8 @@ func (l *loop) collect(n int) (resets []*Pair, closing bool) {
 		}
 	}
 	resets, l.resets = l.resets, nil
-	return resets, l.closing
+	expired, l.expired = l.expired, nil
+	return resets, expired, l.closing
 }
 
 // queue gives p a turn.

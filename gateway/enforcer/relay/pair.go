@@ -1,6 +1,11 @@
 package relay
 
-import "golang.org/x/sys/unix"
+import (
+	"net"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
 
 // Pair is two connections that are relayed.
 type Pair struct {
@@ -8,6 +13,9 @@ type Pair struct {
 	done func(Totals)
 	slot int32
 	gen  int32
+	// connected is set while the server's side is still being connected, and so is patience.
+	connected func(*Pair, error)
+	patience  *time.Timer
 
 	// What follows is the loop's.
 	ends   [2]end       // client, server
@@ -30,10 +38,11 @@ type end struct {
 // direction is the bytes from one end to the other.
 type direction struct {
 	moved int64
-	pipe  *pipe // borrowed while bytes flow
-	held  int   // bytes in the pipe
-	plain bool  // splice is of no use here
-	ended bool  // the FIN was passed on
+	first []byte // was read before the pair was made, and goes before all else
+	pipe  *pipe  // borrowed while bytes flow
+	held  int    // bytes in the pipe
+	plain bool   // splice is of no use here
+	ended bool   // the FIN was passed on
 }
 
 // Reset ends both connections with a RST, soon. Any goroutine may call it, also
@@ -66,7 +75,7 @@ func (p *Pair) note(side int, events uint32) {
 
 // turn moves what can be moved, within the budget of one turn.
 func (p *Pair) turn() {
-	if p.over {
+	if p.over || p.connected != nil && !p.answered() {
 		return
 	}
 	budget := turnBytes
@@ -89,18 +98,27 @@ func (p *Pair) turn() {
 
 // end closes both sockets, for good or with a RST.
 func (p *Pair) end(reset bool) {
-	if p.over {
+	switch {
+	case p.over:
+		return
+	case p.connected != nil:
+		p.abandon(net.ErrClosed)
 		return
 	}
 	p.over = true
 	p.loop.remove(p)
 	for side := range p.ends {
 		p.giveBack(&p.ways[side])
-		if reset {
-			abort(p.ends[side].fd)
-		} else {
-			_ = unix.Close(p.ends[side].fd)
+		switch fd := p.ends[side].fd; {
+		case fd < 0: // it never came
+		case reset:
+			abort(fd)
+		default:
+			_ = unix.Close(fd)
 		}
+	}
+	if p.done == nil {
+		return
 	}
 	p.done(Totals{Out: p.ways[0].moved, In: p.ways[1].moved})
 }

@@ -20,13 +20,15 @@ const (
 // the budget spent. An error means that the direction cannot go on.
 func (p *Pair) pump(side int, budget *int) error {
 	src, dst, d := &p.ends[side], &p.ends[1-side], &p.ways[side]
-	for !d.ended && dst.writable && (src.readable || d.held > 0) {
+	for !d.ended && dst.writable && (src.readable || d.held > 0 || d.first != nil) {
 		if *budget <= 0 {
 			return nil
 		}
 		var n int
 		var err error
 		switch {
+		case d.first != nil:
+			n, err = p.push(1-side, d)
 		case d.held > 0:
 			n, err = p.drain(1-side, d)
 		case d.moved >= copyBytes && p.borrow(d):
