@@ -131,13 +131,25 @@ func (c *clock) now() time.Time { return time.Now().Add(time.Duration(c.offset.L
 // resolver asks an authority that a test wrote, and pins.
 type resolver struct {
 	pins    *pin.Store
+	mu      sync.Mutex
 	answers map[string][]netip.Addr
 	asked   atomic.Int64
 }
 
+// answer is what a name has from now on; nothing: it is gone.
+func (r *resolver) answer(name string, addrs ...netip.Addr) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if delete(r.answers, name); len(addrs) > 0 {
+		r.answers[name] = addrs
+	}
+}
+
 func (r *resolver) Ask(_ context.Context, src netip.Addr, name string) error {
 	r.asked.Add(1)
+	r.mu.Lock()
 	addrs, ok := r.answers[name]
+	r.mu.Unlock()
 	if !ok {
 		return errors.New("no such name")
 	}

@@ -210,7 +210,7 @@ func TestStalePin(t *testing.T) {
 	t.Run("no longer given", func(t *testing.T) {
 		l := newLab(t, nil)
 		l.pin(t, agent, "api.github.com", github)
-		l.res.answers["api.github.com"] = []netip.Addr{github2}
+		l.res.answer("api.github.com", github2)
 		l.clock.offset.Store(late)
 		if _, err := talk(l.dial(t, agent, github, 443), "api.github.com"); err == nil {
 			t.Fatal("permitted")
@@ -227,7 +227,7 @@ func TestStalePin(t *testing.T) {
 		if got, err := talk(l.dial(t, agent, platform, 443), ""); err != nil || got != "hello" {
 			t.Fatal(got, err)
 		}
-		delete(l.res.answers, "mcr.microsoft.com")
+		l.res.answer("mcr.microsoft.com")
 		l.clock.offset.Store(2 * late)
 		if _, err := talk(l.dial(t, agent, platform, 443), ""); err == nil {
 			t.Fatal("permitted")
