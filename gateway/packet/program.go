@@ -174,7 +174,7 @@ func (b *builder) admission() {
 
 	b.enforce = b.chain("enforce_it", nil)
 	b.enforce.add(overConnections(b.connections, b.cfg.FlowsPerSource), goto_(b.refuse[CauseOverload]))
-	b.enforce.add(proto(policy.TCP), tproxy(b.cfg.Listener), setMark(redirectMark), setCtMark(ctEnforce), accept)
+	b.enforce.add(proto(policy.TCP), tproxy(b.cfg.Listener), setMark(redirectMark), setCtMark(ctEnforce), noEvents, accept)
 	b.enforce.add(goto_(b.refuse[CauseNotReady]))
 }
 
@@ -299,7 +299,7 @@ func matchPorts(p policy.PortRange, named []policy.Proto) rule {
 func (b *builder) nat() {
 	c := b.chain("dns", &hook{nftables.ChainTypeNAT, nftables.ChainHookPrerouting, "prerouting", -100, true})
 	for _, p := range []policy.Proto{policy.UDP, policy.TCP} {
-		c.add(in(b.agents, fieldSource), proto(p), ports(53, 53), dnat(b.cfg.DNS))
+		c.add(in(b.agents, fieldSource), proto(p), ports(53, 53), noEvents, dnat(b.cfg.DNS))
 	}
 	c = b.chain("masquerading", &hook{nftables.ChainTypeNAT, nftables.ChainHookPostrouting, "postrouting", 100, true})
 	if b.cfg.SNAT == SNATInternet {
@@ -348,17 +348,17 @@ func (b *builder) forwarding() {
 func (b *builder) output() {
 	c := b.chain("output", &hook{nftables.ChainTypeFilter, nftables.ChainHookOutput, "output", 0, false})
 	dialled := mark(b.cfg.EnforcerMark)
-	// First of all: no connection for an agent leads to ourselves or to metadata,
-	// whatever led the enforcer to dial it.
+	c.add(known, accept) // their first packet came past what follows
+	// No connection for an agent leads to ourselves or to metadata, whatever led the enforcer
+	// to dial it.
 	c.add(dialled, in(b.never, fieldDest), goto_(b.refuse[CauseEgress]))
 	c.add(dialled, isIPv4, notUnicast, goto_(b.refuse[CauseEgress]))
 	c.add(toLo, accept)
-	c.add(known, accept)
-	c.add(dialled, isIPv4, proto(policy.TCP), setCtMark(ctDial), accept)
+	c.add(dialled, isIPv4, proto(policy.TCP), setCtMark(ctDial), noEvents, accept)
 	// Our refusals of packets that the kernel tracks no connection for.
 	c.add(in(b.agents, fieldDest), proto(policy.ICMP), isUnreachable, accept)
 	c.add(isICMPv6, icmpv6Unreachable, accept)
-	c.add(in(b.services, fieldDest, fieldProto, fieldPort), accept)
+	c.add(in(b.services, fieldDest, fieldProto, fieldPort), noEvents, accept)
 	c.add(in(b.egress, fieldDest), accept)
 	c.add(isIPv4, proto(policy.UDP), fromDHCPClient, ports(67, 67), accept)
 	c.add(isICMPv6, in(b.discovery, fieldICMPv6), accept)

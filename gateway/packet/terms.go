@@ -154,6 +154,14 @@ func setCtMark(n uint32) term {
 	}}
 }
 
+// noEvents keeps a new connection out of conntrack's events, which cost a message for its
+// beginning and one for its end. The kernel takes no empty choice for none
+// (nft_ct_set_eval), so it is that of connections which a helper expects: there are none.
+var noEvents = term{text: "ct event set related", exprs: []expr.Any{
+	&expr.Immediate{Register: reg1, Data: host(1 << 1)}, // IPCT_RELATED, linux/netfilter/nf_conntrack_common.h
+	&expr.Ct{Key: expr.CtKeyEVENTMASK, Register: reg1, SourceRegister: true},
+}}
+
 func mark(n uint32) term {
 	return cmpTerm(fmt.Sprintf("meta mark 0x%08x", n), fieldMark.load(reg1), expr.CmpOpEq, host(n))
 }

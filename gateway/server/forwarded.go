@@ -134,9 +134,7 @@ func (s *Server) forwardedOpen(c packet.Conn, message string) {
 	}
 	rec := s.forwardedRecord(c, message)
 	rec.Activity = audit.Open
-	if s.recorder().Record(rec) != nil {
-		s.hush()
-	}
+	s.enter(rec)
 }
 
 func (s *Server) forwardedClose(f packet.Flow, message string) {
@@ -151,9 +149,17 @@ func (s *Server) forwardedClose(f packet.Flow, message string) {
 		rec.Decision, rec.Digest, rec.Message = w.decision, w.digest, "withdrawn by a new ruleset"
 	}
 	rec.Activity, rec.BytesOut, rec.BytesIn, rec.Duration = audit.Close, int64(f.BytesOut), int64(f.BytesIn), f.Duration
-	if s.recorder().Record(rec) != nil {
-		s.hush()
-	}
+	s.enter(rec)
+}
+
+// enter writes an event down without waiting, so that the reader of the kernel's events keeps up.
+// What is not written ends the lease.
+func (s *Server) enter(rec audit.Record) {
+	s.recorder().Submit(rec, func(err error) {
+		if err != nil {
+			s.hush()
+		}
+	})
 }
 
 func (s *Server) forwardedRecord(c packet.Conn, message string) audit.Record {

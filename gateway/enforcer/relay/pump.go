@@ -102,6 +102,9 @@ func (p *Pair) taken(side int, d *direction, n int, err error) (int, error) {
 		return 0, err
 	case n == 0:
 		d.ended = true
+		if p.ways[1-side].ended {
+			return 0, nil // closing both says the same
+		}
 		return 0, unix.Shutdown(p.ends[1-side].fd, unix.SHUT_WR)
 	}
 	return n, nil
