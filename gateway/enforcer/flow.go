@@ -46,6 +46,11 @@ func (f *flow) run(ctx context.Context) (handed bool) {
 		// Addresses alone permit it; waiting for a name would stall protocols in
 		// which the server speaks first.
 		v.Tier = policy.TierSplice
+		if reason, why := f.posture(ctx, &v, nil); reason != "" {
+			reset(f.client)
+			f.refused(v.refuseRule(reason), why)
+			return false
+		}
 		return f.join(ctx, v, nil)
 	}
 
@@ -87,10 +92,14 @@ func (f *flow) decideName(ctx context.Context, facts policy.Flow, p *peeked) (ha
 		return false
 	}
 	if v.Permitted() && f.srv.needsRequests(&v.Decision, facts.Wire) {
-		rule := v.Rule
-		v = v.refuse(policy.ReasonNotReady)
-		v.Rule = rule
+		v = v.refuseRule(policy.ReasonNotReady)
 		message = "the verdict depends on the request, and this gateway does not decrypt"
+	}
+	if v.Permitted() {
+		if reason, why := f.posture(ctx, &v, p.offer()); reason != "" {
+			f.withdraw()
+			v, message = v.refuseRule(reason), why
+		}
 	}
 	switch {
 	case v.Permitted():

@@ -72,6 +72,9 @@ func (g *httpGate) Judge(ctx context.Context, name, method, path string, message
 		request, path, tool = f.judgeRequest(rs, request, method, path, messages)
 	}
 	obligations := rs.Obligations(&request.Decision)
+	if request.Permitted() && obligations.Budget != nil {
+		request = request.refuseRule(policy.ReasonNotReady) // this release does not meter
+	}
 	switch {
 	case !request.Permitted(), request.Pending == policy.PendingMessage:
 		if open == nil {

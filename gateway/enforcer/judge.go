@@ -15,6 +15,7 @@ const maxReasked = 4
 // verdict is a decision with the facts that it rests on and the evidence for it.
 type verdict struct {
 	policy.Decision
+	rules  *policy.Ruleset // that it was made by; nil: by none
 	facts  policy.Flow
 	digest string
 	pin    *audit.Pin
@@ -25,7 +26,7 @@ type verdict struct {
 // hangs on them, so that refused flows cause no traffic.
 func (s *Server) judge(ctx context.Context, facts policy.Flow) verdict {
 	rs := s.opt.Ruleset()
-	v := verdict{facts: facts, digest: rs.Digest()}
+	v := verdict{rules: rs, facts: facts, digest: rs.Digest()}
 	switch {
 	case facts.Stage == policy.StagePacket:
 		v.facts.PinnedNames = s.opt.Pins.Names(facts.Src, facts.Dst)
@@ -126,5 +127,13 @@ func (v verdict) refuse(reason policy.Reason) verdict {
 		Verdict: policy.Deny, Rule: policy.RuleInvariant, Mode: policy.ModeEnforce, Decrypt: policy.DecryptNotAllowed,
 		Tier: policy.TierSplice, Stage: v.facts.Stage, Reason: reason, Log: true, Index: -1,
 	}
+	return v
+}
+
+// refuseRule refuses what a rule permits, for something else that the rule asks for.
+func (v verdict) refuseRule(reason policy.Reason) verdict {
+	rule := v.Rule
+	v = v.refuse(reason)
+	v.Rule = rule
 	return v
 }

@@ -48,6 +48,14 @@ func (p *peeked) bytes() []byte {
 	return p.data
 }
 
+// offer is the hello, nil where the flow began otherwise.
+func (p *peeked) offer() *hello.Info {
+	if p.wire != policy.WireTLS {
+		return nil
+	}
+	return &p.hello
+}
+
 // take moves the bytes to somebody who keeps them for longer.
 func (p *peeked) take() *peeked {
 	if p == nil {

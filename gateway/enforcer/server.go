@@ -70,7 +70,8 @@ type Options struct {
 	Resolver Resolver
 	Audit    audit.Recorder
 	HTTP     HTTP
-	TLS      TLS // nil: nothing is decrypted, and what depends on it is refused
+	TLS      TLS     // nil: nothing is decrypted, and what depends on it is refused
+	Origins  Origins // nil: flows whose rule asks for a look at the origin are refused
 	Dialer   Dialer
 	Limits   Limits
 	Now      func() time.Time     // nil: time.Now

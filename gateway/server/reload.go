@@ -112,6 +112,7 @@ func (s *Server) apply(ctx context.Context, rules *policy.Ruleset) error {
 	if s.ca != nil {
 		s.ca.SetNames(rules.DecryptNames())
 	}
+	s.origins.Trust(rules.OriginCAs())
 	withdrawn := s.enforcer.Rejudge(ctx)
 	swept := s.sweep(ctx, rules)
 	if withdrawn+swept > 0 {

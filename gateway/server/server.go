@@ -57,6 +57,7 @@ type Server struct {
 	failure  atomic.Pointer[string] // of the self-test
 	audit    *audit.Log
 	ca       *ca.Authority // nil: nothing is decrypted
+	origins  origins
 	pins     *pin.Store
 	table    *packet.Table
 	resolver *resolver.Server
@@ -151,7 +152,11 @@ func (s *Server) start(ctx context.Context, rules *policy.Ruleset, faults chan<-
 	if s.ca, err = s.authority(ctx, rules); err != nil {
 		return err
 	}
-	s.enforcer = enforcer.New(s.enforcerOptions())
+	opt, err := s.enforcerOptions(rules)
+	if err != nil {
+		return err
+	}
+	s.enforcer = enforcer.New(opt)
 	go func() { faults <- s.enforcer.Serve(ctx, listener) }()
 	go func() { faults <- s.table.Denials(ctx, s.denied) }()
 	go func() { faults <- s.table.Flows(ctx, s.forwarded) }()
@@ -213,7 +218,7 @@ func (s *Server) resolverConfig() resolver.Config {
 	return c
 }
 
-func (s *Server) enforcerOptions() enforcer.Options {
+func (s *Server) enforcerOptions(rules *policy.Ruleset) (opt enforcer.Options, err error) {
 	log := s.log.Named("enforcer")
 	faults := newTerse(time.Now)
 	logf := func(format string, args ...any) {
@@ -225,13 +230,18 @@ func (s *Server) enforcerOptions() enforcer.Options {
 	if s.cfg.SNAT == string(packet.SNATInternet) {
 		dialer.KeepSource = func(dst netip.Addr) bool { return !policy.IsInternet(dst) }
 	}
+	if s.origins, err = newOrigins(dialer); err != nil {
+		return opt, err
+	}
+	s.origins.Trust(rules.OriginCAs())
 	chain := inspect.New(logf)
-	opt := enforcer.Options{
+	opt = enforcer.Options{
 		Ruleset:  s.rules.Load,
 		Pins:     s.pins,
 		Resolver: s.resolver,
 		Audit:    s.recorder(),
 		HTTP:     chain,
+		Origins:  s.origins,
 		Dialer:   dialer,
 		Limits: enforcer.Limits{Flows: s.affordable(s.cfg.Limits.Flows), FlowsPerSource: s.cfg.Limits.FlowsPerSource,
 			HelloTimeout: s.cfg.Limits.HelloTimeout},
@@ -242,7 +252,7 @@ func (s *Server) enforcerOptions() enforcer.Options {
 			OriginCAs: func() []*x509.Certificate { return s.rules.Load().OriginCAs() }})
 		opt.TLS = chain
 	}
-	return opt
+	return opt, nil
 }
 
 // stop lets flows end and saves what the next run needs. The kernel program stays.

@@ -40,6 +40,8 @@ type Info struct {
 	// ECH says that an encrypted hello rides along (or that the client pretends so,
 	// as browsers do). Name is then the public name of the outer hello.
 	ECH bool
+	// Version is the newest TLS that the client offers, as the wire has it (0x0304 for 1.3).
+	Version uint16
 }
 
 // Error says why bytes are not a ClientHello that the gateway is willing to read.

@@ -7,8 +7,9 @@ import (
 
 // Extension types (IANA, TLS ExtensionType Values).
 const (
-	extServerName = 0
-	extECH        = 0xfe0d
+	extServerName        = 0
+	extSupportedVersions = 43
+	extECH               = 0xfe0d
 )
 
 const (
@@ -20,26 +21,31 @@ const (
 func parse(b []byte) (Info, error) {
 	var info Info
 	c := cursor(b)
-	if !c.skip(2 + 32) { // legacy_version, random
-		return info, ErrLength
+	legacy, ok := c.uint16()
+	if !ok || !c.skip(32) { // random
+		return Info{}, ErrLength
 	}
+	info.Version = min(legacy, tls12)
 	_, sessionOK := c.vector8()
 	suites, suitesOK := c.vector16()
 	_, compressionOK := c.vector8()
 	if !sessionOK || !suitesOK || !compressionOK || len(suites)%2 != 0 {
-		return info, ErrLength
+		return Info{}, ErrLength
 	}
 	if len(c) == 0 {
 		return info, nil // TLS 1.2 and older allow a hello without extensions
 	}
 	exts, ok := c.vector16()
 	if !ok || len(c) != 0 {
-		return info, ErrLength
+		return Info{}, ErrLength
 	}
-	return parseExtensions(exts)
+	return parseExtensions(info, exts)
 }
 
-func parseExtensions(exts cursor) (info Info, err error) {
+// tls12 is the newest version that legacy_version may mean (RFC 8446, section 4.2.1).
+const tls12 = 0x0303
+
+func parseExtensions(info Info, exts cursor) (_ Info, err error) {
 	var seen typeSet
 	for len(exts) > 0 {
 		typ, ok := exts.uint16()
@@ -56,6 +62,8 @@ func parseExtensions(exts cursor) (info Info, err error) {
 		switch typ {
 		case extServerName:
 			info.Name, err = parseServerName(data)
+		case extSupportedVersions:
+			info.Version, err = parseVersions(data)
 		case extECH:
 			info.ECH = true
 			if len(data) > 0 && data[0] == echInner {
@@ -67,6 +75,22 @@ func parseExtensions(exts cursor) (info Info, err error) {
 		}
 	}
 	return info, nil
+}
+
+// parseVersions reads the supported_versions of a client (RFC 8446, section 4.2.1) and returns
+// the newest. Greased ones (RFC 8701) are no versions.
+func parseVersions(data cursor) (newest uint16, err error) {
+	list, ok := data.vector8()
+	if !ok || len(data) != 0 || len(list) == 0 || len(list)%2 != 0 {
+		return 0, ErrLength
+	}
+	for len(list) > 0 {
+		v, _ := list.uint16()
+		if v&0x0f0f != 0x0a0a {
+			newest = max(newest, v)
+		}
+	}
+	return newest, nil
 }
 
 // parseServerName reads a ServerNameList that must hold one host_name.
