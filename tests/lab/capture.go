@@ -42,8 +42,9 @@ func (p Packet) String() string {
 
 const (
 	maxPackets = 100_000
-	// captureBuffer is room for what comes while the reader is not running.
-	captureBuffer = 32 << 20
+	// captureBuffer is room for what comes while the reader is not running: some thousand of the
+	// 64 KiB that bulk comes in.
+	captureBuffer = 256 << 20
 	// markEvery is how often a flush mark is sent until it is seen.
 	markEvery = 200 * time.Millisecond
 )
