@@ -28,7 +28,11 @@ func (f *flow) dial(ctx context.Context, v verdict, p *peeked) (handed bool) {
 func (f *flow) handOver(ctx context.Context, v verdict, p *peeked, fd int) error {
 	f.mu.Lock()
 	defer f.mu.Unlock() // dialled waits for it
-	pair, err := f.srv.engine.Dial(fd, attemptDelay, func(pair *relay.Pair, err error) { f.dialled(ctx, v, p, pair, err) })
+	pair, err := f.srv.engine.Dial(fd, relay.Attempt{
+		Patience: attemptDelay, Longest: attemptTimeout,
+		GiveUp:    func() bool { return len(f.srv.alternatives(&v.facts)) > 0 },
+		Connected: func(pair *relay.Pair, err error) { f.dialled(ctx, v, p, pair, err) },
+	})
 	if err != nil {
 		p.release()
 		return err
@@ -76,7 +80,7 @@ func (f *flow) give(pair *relay.Pair, p *peeked, v verdict) (given bool, err err
 	}
 	client := f.client
 	f.client = nil
-	if err := pair.Join(client, p.bytes(), func(n relay.Totals) { f.ended(v, n.Out, n.In, "") }); err != nil {
+	if err := pair.Join(client, p.bytes(), f.meter, func(n relay.Totals) { f.ended(v, n.Out, n.In, "") }); err != nil {
 		f.gone = true
 		return false, err
 	}
@@ -98,6 +102,11 @@ func (f *flow) dialOthers(ctx context.Context, v verdict, p *peeked, failed erro
 	message := ""
 	if to != f.dst.Addr() {
 		message = "connected to " + to.String() + ", another address of the name"
+	}
+	if !f.affords(len(p.bytes())) {
+		f.reset()
+		f.closed(v, 0, 0, "")
+		return false
 	}
 	first, err := server.Write(p.bytes())
 	p.release()

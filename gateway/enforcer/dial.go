@@ -11,7 +11,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/bulkhead-dev/bulkhead/gateway/enforcer/relay"
 	"github.com/bulkhead-dev/bulkhead/gateway/policy"
 )
 
@@ -128,8 +127,7 @@ func patience(fd int) {
 // connect dials the flow's destination and, if that does not answer, other addresses
 // that are pinned to the same name and permitted in their own right. The client's
 // handshake is complete, so it can no longer fail over by itself. It returns the address that
-// answered. failed is what became of an attempt before: a destination that was silent is tried
-// once more beside the others, one that said no is not.
+// answered. failed is what became of an attempt before; the destination is not tried again then.
 func (s *Server) connect(ctx context.Context, facts *policy.Flow, failed error) (*net.TCPConn, netip.Addr, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
@@ -157,11 +155,10 @@ func (s *Server) connect(ctx context.Context, facts *policy.Flow, failed error) 
 		delay   = time.NewTimer(attemptDelay)
 	)
 	defer delay.Stop()
-	if failed == nil || errors.Is(failed, relay.ErrSilent) {
+	if failed == nil {
 		s.work.run(func() { dial(facts.Dst) })
 		pending = 1
-	}
-	if failed != nil {
+	} else {
 		errs = append(errs, failed)
 		delay.Reset(0)
 	}

@@ -31,6 +31,9 @@ type flow struct {
 	pair      *relay.Pair  // dials the destination, or has both sides, and then they are nil here
 	gone      bool         // reset
 	revoked   *verdict     // what ended it before its time
+	why       string       // in words
+	account   *account     // that what leaves is charged to; nil: none
+	meter     *relay.Meter // of the relay for it
 }
 
 // run takes a flow through its stages. It reports whether the relay has it then.
@@ -96,6 +99,7 @@ func (f *flow) decideName(ctx context.Context, facts policy.Flow, p *peeked) (ha
 		message = "the verdict depends on the request, and this gateway does not decrypt"
 	}
 	if v.Permitted() {
+		v.Tier = policy.TierSplice // first, for what is decrypted owes more
 		if reason, why := f.posture(ctx, &v, p.offer()); reason != "" {
 			f.withdraw()
 			v, message = v.refuseRule(reason), why
@@ -103,7 +107,6 @@ func (f *flow) decideName(ctx context.Context, facts policy.Flow, p *peeked) (ha
 	}
 	switch {
 	case v.Permitted():
-		v.Tier = policy.TierSplice
 		return f.join(ctx, v, p)
 	case facts.Wire == policy.WireTLS:
 		f.refuseTLS(v, message)
@@ -145,6 +148,18 @@ func (f *flow) withdraw() {
 // join writes the permit down, dials the destination and has the two relayed. While it
 // dials and from then on the flow has no goroutine.
 func (f *flow) join(ctx context.Context, v verdict, p *peeked) (handed bool) {
+	account, reason, why := f.charge(&v)
+	if reason != "" {
+		f.withdraw()
+		if v = v.refuseRule(reason); v.facts.Wire == policy.WireTLS {
+			f.refuseTLS(v, why)
+		} else {
+			reset(f.client)
+			f.refused(v, why)
+		}
+		return false
+	}
+	f.account, f.meter = account, account.meter()
 	if !f.opened(v) {
 		if v.facts.Wire == policy.WireTLS {
 			alert(f.client)
@@ -163,7 +178,7 @@ func (f *flow) relay(done func(relay.Totals)) error {
 	if f.gone {
 		return net.ErrClosed
 	}
-	pair, err := f.srv.engine.Join(f.client, f.server, done)
+	pair, err := f.srv.engine.Join(f.client, f.server, f.meter, done)
 	if err != nil {
 		return fmt.Errorf("the gateway could not relay: %w", err)
 	}
@@ -238,9 +253,18 @@ func (f *flow) rejudge(rs *policy.Ruleset) bool {
 	default:
 		v = v.refuse(policy.ReasonNotReady)
 	}
-	f.revoked = &v
+	f.revoked, f.why = &v, "withdrawn by a reload of the ruleset"
 	f.resetLocked()
 	return true
+}
+
+// revoke ends a live flow that a rule permits no longer.
+func (f *flow) revoke(v verdict, why string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.revoked == nil {
+		f.revoked, f.why = &v, why
+	}
 }
 
 // record is what every event about the flow has in common.
@@ -294,10 +318,13 @@ func (f *flow) ended(v verdict, out, in int64, message string) {
 func (f *flow) closing(v verdict, out, in int64, message string) audit.Record {
 	f.mu.Lock()
 	if f.revoked != nil {
-		v, message = *f.revoked, "withdrawn by a reload of the ruleset"
+		v, message = *f.revoked, f.why
 	}
 	f.live = nil
 	f.mu.Unlock()
+	if f.account != nil && f.meter != nil {
+		f.account.close(f.meter.Left)
+	}
 	r := f.record(v)
 	r.Activity, r.BytesOut, r.BytesIn, r.Message = audit.Close, out, in, message
 	r.Duration = r.Time.Sub(f.start)

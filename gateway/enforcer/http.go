@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/bulkhead-dev/bulkhead/gateway/audit"
 	"github.com/bulkhead-dev/bulkhead/gateway/policy"
@@ -16,13 +17,14 @@ import (
 // flow; from then on it is that name's.
 func (f *flow) serveHTTP(ctx context.Context, facts policy.Flow, p *peeked) {
 	client := &counted{Conn: f.client, peeked: p.data}
-	g := &httpGate{flow: f, facts: facts}
+	g := &httpGate{flow: f, client: client, facts: facts}
 	f.srv.opt.HTTP.ServeFlow(ctx, client, facts, g)
 	g.end(client, "")
 }
 
 // end writes down the end of a flow that was opened.
 func (g *httpGate) end(client *counted, message string) {
+	client.settle()
 	if open := g.opened(); open != nil {
 		g.flow.closed(*open, client.out.Load(), client.in.Load(), message)
 	}
@@ -30,8 +32,9 @@ func (g *httpGate) end(client *counted, message string) {
 
 // httpGate is a Gate.
 type httpGate struct {
-	flow  *flow
-	facts policy.Flow // at the name stage; without a name on plain HTTP
+	flow   *flow
+	client *counted
+	facts  policy.Flow // at the name stage; without a name on plain HTTP
 
 	mu     sync.Mutex
 	open   *verdict // what the flow was opened by; on plain HTTP the first permitted request
@@ -72,8 +75,11 @@ func (g *httpGate) Judge(ctx context.Context, name, method, path string, message
 		request, path, tool = f.judgeRequest(rs, request, method, path, messages)
 	}
 	obligations := rs.Obligations(&request.Decision)
-	if request.Permitted() && obligations.Budget != nil {
-		request = request.refuseRule(policy.ReasonNotReady) // this release does not meter
+	if request.Permitted() && request.Pending == "" && obligations.Budget != nil {
+		request.rules = rs
+		if reason := g.client.charge(f, &request); reason != "" {
+			request = request.refuseRule(reason)
+		}
 	}
 	switch {
 	case !request.Permitted(), request.Pending == policy.PendingMessage:
@@ -178,6 +184,61 @@ type counted struct {
 	net.Conn // its fast paths, which would escape the count, stay hidden
 	peeked   []byte
 	out, in  atomic.Int64
+
+	mu      sync.Mutex
+	account *account // that what is read from now on is charged to; nil: none
+	left    int64
+	until   time.Time
+}
+
+// errSpent ends a connection whose budget does.
+var errSpent = errors.New("the budget is spent")
+
+// charge has what is read from now on charged to the budget of a permit. A connection's requests
+// may be permitted by several rules; each byte is charged to the one that was asked last.
+func (c *counted) charge(f *flow, v *verdict) policy.Reason {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.account != nil && c.account.rule.Rule == v.Rule {
+		return ""
+	}
+	a, reason, _ := f.charge(v)
+	if a == nil {
+		return reason
+	}
+	if c.account != nil {
+		c.account.close(c.left)
+	}
+	c.account, c.left, c.until = a, a.grant.Bytes, a.grant.Until
+	return ""
+}
+
+// pay charges n bytes that were read and are not passed on yet.
+func (c *counted) pay(n int) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.account == nil {
+		return nil
+	}
+	for c.left -= int64(n); c.left < 0 || !time.Now().Before(c.until); {
+		owed := min(c.left, 0)
+		more, until := c.account.spend(max(c.left, 0))
+		if more == 0 {
+			return errSpent
+		}
+		c.left, c.until = more+owed, until
+	}
+	return nil
+}
+
+// settle gives back what was not used.
+func (c *counted) settle() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.account != nil {
+		c.account.close(c.left)
+		c.account = nil
+	}
 }
 
 func (c *counted) Read(b []byte) (n int, err error) {
@@ -186,6 +247,9 @@ func (c *counted) Read(b []byte) (n int, err error) {
 		c.peeked = c.peeked[n:]
 	} else {
 		n, err = c.Conn.Read(b)
+	}
+	if payErr := c.pay(n); payErr != nil {
+		return 0, payErr
 	}
 	c.out.Add(int64(n))
 	return n, err

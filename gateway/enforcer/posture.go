@@ -21,8 +21,6 @@ type Origins interface {
 func (f *flow) posture(ctx context.Context, v *verdict, offered *hello.Info) (policy.Reason, string) {
 	o := v.rules.Obligations(&v.Decision)
 	switch {
-	case o.Budget != nil:
-		return policy.ReasonNotReady, "the rule has a budget, and this release does not meter"
 	case o.MinTLS == 0 && !o.VerifyOrigin:
 		return "", ""
 	case offered == nil || v.facts.Name == "":

@@ -35,7 +35,7 @@ func TestPosture(t *testing.T) {
 		{"a bad certificate", with("originCertificate: verify"), &looks{reason: policy.ReasonOriginCertificate}, policy.ReasonOriginCertificate},
 		{"an old origin", with(`minTLS: "1.3"`), &looks{reason: policy.ReasonTLSVersion}, policy.ReasonTLSVersion},
 		{"nobody to ask", with("originCertificate: verify"), nil, policy.ReasonNotReady},
-		{"a budget", with("budget: {bytesOut: 1000000, window: 24h}"), &looks{}, policy.ReasonNotReady},
+		{"a budget that nobody keeps", with("budget: {bytesOut: 1000000, window: 24h}"), &looks{}, policy.ReasonNotReady},
 	} {
 		t.Run(tc.what, func(t *testing.T) {
 			if tc.rules == rules {

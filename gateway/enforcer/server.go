@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/bulkhead-dev/bulkhead/gateway/audit"
+	"github.com/bulkhead-dev/bulkhead/gateway/budget"
 	"github.com/bulkhead-dev/bulkhead/gateway/enforcer/relay"
 	"github.com/bulkhead-dev/bulkhead/gateway/pin"
 	"github.com/bulkhead-dev/bulkhead/gateway/policy"
@@ -70,8 +71,9 @@ type Options struct {
 	Resolver Resolver
 	Audit    audit.Recorder
 	HTTP     HTTP
-	TLS      TLS     // nil: nothing is decrypted, and what depends on it is refused
-	Origins  Origins // nil: flows whose rule asks for a look at the origin are refused
+	TLS      TLS            // nil: nothing is decrypted, and what depends on it is refused
+	Origins  Origins        // nil: flows whose rule asks for a look at the origin are refused
+	Budgets  *budget.Ledger // nil: what a budget bounds is refused
 	Dialer   Dialer
 	Limits   Limits
 	Now      func() time.Time     // nil: time.Now

@@ -51,7 +51,7 @@ func (f *flow) goesOn(d *policy.Decision, facts *policy.Flow) bool {
 // its destination is dialled; each request is then judged.
 func (f *flow) serveTLS(ctx context.Context, v verdict, p *peeked) {
 	client := &counted{Conn: f.client, peeked: p.data}
-	g := &httpGate{flow: f, facts: v.facts, named: &v}
+	g := &httpGate{flow: f, client: client, facts: v.facts, named: &v}
 	f.srv.opt.TLS.ServeTLS(ctx, client, v.facts, g)
 	if g.failed && client.in.Load() == 0 {
 		alert(f.client)

@@ -68,6 +68,8 @@ type Readiness struct {
 	Pins    int     `json:"pins"`
 	// Decryption is the authority that signs for decrypted names; absent without one.
 	Decryption *Decryption `json:"decryption,omitempty"`
+	// Budgets says why budgets may grant nothing, or less than they hold.
+	Budgets string `json:"budgets,omitempty"`
 	// AuditKey is the fingerprint of the key that signs the audit's checkpoints.
 	AuditKey string `json:"auditKey"`
 }
@@ -99,6 +101,9 @@ func (s *Server) readiness() Readiness {
 	}
 	_, r.Pins = s.pins.Len()
 	r.Decryption = s.decryption()
+	if err := s.budgets.Ready(); err != nil {
+		r.Budgets = err.Error()
+	}
 	return r
 }
 

@@ -23,6 +23,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/bulkhead-dev/bulkhead/gateway/audit"
+	"github.com/bulkhead-dev/bulkhead/gateway/budget"
 	"github.com/bulkhead-dev/bulkhead/gateway/ca"
 	"github.com/bulkhead-dev/bulkhead/gateway/config"
 	"github.com/bulkhead-dev/bulkhead/gateway/enforcer"
@@ -58,6 +59,7 @@ type Server struct {
 	audit    *audit.Log
 	ca       *ca.Authority // nil: nothing is decrypted
 	origins  origins
+	budgets  *budget.Ledger
 	pins     *pin.Store
 	table    *packet.Table
 	resolver *resolver.Server
@@ -152,6 +154,9 @@ func (s *Server) start(ctx context.Context, rules *policy.Ruleset, faults chan<-
 	if s.ca, err = s.authority(ctx, rules); err != nil {
 		return err
 	}
+	if s.budgets, err = budget.Open(filepath.Join(s.cfg.State.Dir, "budgets"), time.Now); err != nil {
+		return err
+	}
 	opt, err := s.enforcerOptions(rules)
 	if err != nil {
 		return err
@@ -242,6 +247,7 @@ func (s *Server) enforcerOptions(rules *policy.Ruleset) (opt enforcer.Options, e
 		Audit:    s.recorder(),
 		HTTP:     chain,
 		Origins:  s.origins,
+		Budgets:  s.budgets,
 		Dialer:   dialer,
 		Limits: enforcer.Limits{Flows: s.affordable(s.cfg.Limits.Flows), FlowsPerSource: s.cfg.Limits.FlowsPerSource,
 			HelloTimeout: s.cfg.Limits.HelloTimeout},
@@ -270,6 +276,9 @@ func (s *Server) stop() {
 	}
 	if s.ca != nil {
 		s.ca.Close()
+	}
+	if err := s.budgets.Close(); err != nil {
+		s.log.Warn("budgets", "error", err)
 	}
 	s.reconcile(ctx) // what the kernel began last may not have been read
 	s.table.Close()

@@ -55,7 +55,7 @@ var mayKnow = map[string][]string{
 	"gateway/originprobe":    {},
 	"gateway/config":         {"gateway/policy"},
 	"gateway/packet":         {"gateway/policy", "gateway/pin", "gateway/feeds", "gateway/audit"},
-	"gateway/enforcer":       {"gateway/policy", "gateway/pin", "gateway/feeds", "gateway/audit"},
+	"gateway/enforcer":       {"gateway/policy", "gateway/pin", "gateway/feeds", "gateway/audit", "gateway/budget"},
 	"gateway/enforcer/hello": {"gateway/policy"},
 	"gateway/inspect/mcp":    {"gateway/policy"},
 	"gateway/inspect":        {"gateway/policy", "gateway/pin", "gateway/feeds", "gateway/audit"},

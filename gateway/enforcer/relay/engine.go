@@ -35,8 +35,8 @@ type Totals struct {
 // Join relays between client and server until both directions have ended or one has
 // failed, closes both and then calls done, which must not block: it is in the way of the
 // other pairs. The connections are the engine's from now on; where Join fails they are
-// reset, and done is not called.
-func (e *Engine) Join(client, server *net.TCPConn, done func(Totals)) (*Pair, error) {
+// reset, and done is not called. A meter of nil bounds nothing.
+func (e *Engine) Join(client, server *net.TCPConn, meter *Meter, done func(Totals)) (*Pair, error) {
 	l, err := e.pick()
 	if err != nil {
 		drop(client)
@@ -44,6 +44,7 @@ func (e *Engine) Join(client, server *net.TCPConn, done func(Totals)) (*Pair, er
 		return nil, err
 	}
 	p := &Pair{loop: l, done: done}
+	p.ways[0].meter = meter
 	for i, c := range []*net.TCPConn{client, server} {
 		p.ends[i].writable = true // as fresh connections are; else a write tells
 		if p.ends[i].fd, err = detach(c); err != nil {

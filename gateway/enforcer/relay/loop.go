@@ -28,9 +28,10 @@ type loop struct {
 
 	mu      sync.Mutex
 	slots   []slot
-	free    []int32 // slots without a pair
-	resets  []*Pair // asked for by other goroutines
-	expired []*Pair // whose destination was silent for too long, unless it has answered now
+	free    []int32  // slots without a pair
+	resets  []*Pair  // asked for by other goroutines
+	calls   []func() // to be made by the loop
+	expired []*Pair  // whose destination was silent for too long, unless it has answered now
 	closing bool
 
 	// What follows is the loop's own goroutine's.
@@ -95,7 +96,7 @@ func (l *loop) add(p *Pair) error {
 			continue
 		}
 		events := uint32(interest)
-		if p.connected != nil { // room to write says that it is connected
+		if p.attempt != nil { // room to write says that it is connected
 			events |= unix.EPOLLOUT
 			p.ends[side].awaited = true
 		}
@@ -141,6 +142,17 @@ func (l *loop) expire(p *Pair) {
 	l.wakeLocked()
 }
 
+// call has the loop make a call, unless it is closing.
+func (l *loop) call(f func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closing {
+		return
+	}
+	l.calls = append(l.calls, f)
+	l.wakeLocked()
+}
+
 func (l *loop) stop() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -163,14 +175,15 @@ func (l *loop) run() {
 			// that this loop holds can go on.
 			l.stop()
 		}
-		resets, expired, closing := l.collect(max(n, 0))
+		resets, expired, calls, closing := l.collect(max(n, 0))
+		for _, f := range calls {
+			f()
+		}
 		for _, p := range resets {
 			p.end(true)
 		}
 		for _, p := range expired {
-			if p.connected != nil && !p.ends[1].writable {
-				p.abandon(ErrSilent)
-			}
+			p.silent()
 		}
 		if closing {
 			l.shut()
@@ -205,7 +218,7 @@ func (l *loop) wait(park bool) (n int, err error) {
 }
 
 // collect notes what the first n events say and lists the pairs that they concern.
-func (l *loop) collect(n int) (resets, expired []*Pair, closing bool) {
+func (l *loop) collect(n int) (resets, expired []*Pair, calls []func(), closing bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i := range l.events[:n] {
@@ -222,7 +235,8 @@ func (l *loop) collect(n int) (resets, expired []*Pair, closing bool) {
 	}
 	resets, l.resets = l.resets, nil
 	expired, l.expired = l.expired, nil
-	return resets, expired, l.closing
+	calls, l.calls = l.calls, nil
+	return resets, expired, calls, l.closing
 }
 
 // queue gives p a turn.

@@ -2,7 +2,6 @@ package relay
 
 import (
 	"net"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -13,9 +12,8 @@ type Pair struct {
 	done func(Totals)
 	slot int32
 	gen  int32
-	// connected is set while the server's side is still being connected, and so is patience.
-	connected func(*Pair, error)
-	patience  *time.Timer
+	// attempt is set while the server's side is still being connected.
+	attempt *attempt
 
 	// What follows is the loop's.
 	ends   [2]end       // client, server
@@ -43,6 +41,7 @@ type direction struct {
 	held  int    // bytes in the pipe
 	plain bool   // splice is of no use here
 	ended bool   // the FIN was passed on
+	meter *Meter // nil: unbounded
 }
 
 // Reset ends both connections with a RST, soon. Any goroutine may call it, also
@@ -75,7 +74,7 @@ func (p *Pair) note(side int, events uint32) {
 
 // turn moves what can be moved, within the budget of one turn.
 func (p *Pair) turn() {
-	if p.over || p.connected != nil && !p.answered() {
+	if p.over || p.attempt != nil && !p.answered() {
 		return
 	}
 	budget := turnBytes
@@ -101,7 +100,7 @@ func (p *Pair) end(reset bool) {
 	switch {
 	case p.over:
 		return
-	case p.connected != nil:
+	case p.attempt != nil:
 		p.abandon(net.ErrClosed)
 		return
 	}

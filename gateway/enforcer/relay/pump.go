@@ -27,10 +27,12 @@ func (p *Pair) pump(side int, budget *int) error {
 		var n int
 		var err error
 		switch {
-		case d.first != nil:
-			n, err = p.push(1-side, d)
 		case d.held > 0:
 			n, err = p.drain(1-side, d)
+		case p.room(d) == 0:
+			return nil
+		case d.first != nil:
+			n, err = p.push(1-side, d)
 		case d.moved >= copyBytes && p.borrow(d):
 			n, err = p.fill(side, d)
 		default:
@@ -51,19 +53,21 @@ func (p *Pair) pump(side int, budget *int) error {
 // accepted.
 func (p *Pair) copy(side int, d *direction) (int, error) {
 	src := &p.ends[side]
-	n, err := receive(src.fd, p.loop.buf, unix.MSG_PEEK)
+	buf := p.loop.buf[:min(chunk, p.room(d))]
+	n, err := receive(src.fd, buf, unix.MSG_PEEK)
 	if n, err = p.taken(side, d, n, err); n <= 0 {
 		return 0, err
 	}
-	m, err := unix.Write(p.ends[1-side].fd, p.loop.buf[:n])
+	m, err := unix.Write(p.ends[1-side].fd, buf[:n])
 	if m, err = p.given(1-side, m, err); m <= 0 {
 		return 0, err
 	}
-	if _, err := receive(src.fd, p.loop.buf[:m], unix.MSG_TRUNC); err != nil {
+	if _, err := receive(src.fd, buf[:m], unix.MSG_TRUNC); err != nil {
 		return 0, err
 	}
 	d.moved += int64(m)
-	if m == n && n < chunk && !src.finished {
+	d.used(m)
+	if m == n && n < len(buf) && !src.finished {
 		src.readable = false // a short read emptied it; what comes later is a new edge
 	}
 	return m, nil
@@ -71,13 +75,14 @@ func (p *Pair) copy(side int, d *direction) (int, error) {
 
 // fill moves bytes from the source into the empty pipe.
 func (p *Pair) fill(side int, d *direction) (int, error) {
-	n, err := unix.Splice(p.ends[side].fd, nil, d.pipe.w, nil, pipeSize, unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
+	n, err := unix.Splice(p.ends[side].fd, nil, d.pipe.w, nil, min(pipeSize, p.room(d)), unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
 	if err == unix.EINVAL || err == unix.ENOSYS || err == unix.ENOBUFS || err == unix.ENOMEM {
 		d.plain = true
 		p.giveBack(d)
 		return 0, nil
 	}
 	d.held, err = p.taken(side, d, int(n), err)
+	d.used(d.held)
 	return 0, err
 }
 

@@ -54,7 +54,7 @@ func (l *lab) join(t testing.TB) (client, server *net.TCPConn, p *Pair) {
 	t.Helper()
 	client, in := l.connect(t)
 	out, server := l.connect(t)
-	p, err := l.Join(in, out, func(n Totals) { l.ended <- n })
+	p, err := l.Join(in, out, nil, func(n Totals) { l.ended <- n })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -311,7 +311,7 @@ func TestClose(t *testing.T) {
 	p.Reset()
 	a, in := l.connect(t)
 	out, b := l.connect(t)
-	if _, err := l.Join(in, out, nil); !errors.Is(err, ErrClosed) {
+	if _, err := l.Join(in, out, nil, nil); !errors.Is(err, ErrClosed) {
 		t.Error(err)
 	}
 	wantReset(t, a)
@@ -324,7 +324,7 @@ func TestJoinOfAClosedConnection(t *testing.T) {
 	a, in := l.connect(t)
 	out, b := l.connect(t)
 	out.Close()
-	if _, err := l.Join(in, out, nil); err == nil {
+	if _, err := l.Join(in, out, nil, nil); err == nil {
 		t.Error("joined")
 	}
 	wantReset(t, a)
@@ -369,7 +369,7 @@ func TestStorm(t *testing.T) {
 		gate <- struct{}{}
 		client, in := l.connect(t)
 		out, server := l.connect(t)
-		p, err := l.Join(in, out, func(n Totals) { l.ended <- n })
+		p, err := l.Join(in, out, nil, func(n Totals) { l.ended <- n })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -510,7 +510,7 @@ func BenchmarkBulk(b *testing.B) {
 	l := newLab(b)
 	joins := map[string]func(client, server *net.TCPConn){
 		"relay": func(client, server *net.TCPConn) {
-			if _, err := l.Join(client, server, func(Totals) {}); err != nil {
+			if _, err := l.Join(client, server, nil, func(Totals) {}); err != nil {
 				b.Fatal(err)
 			}
 		},
