@@ -34,8 +34,9 @@ type Decryption struct {
 	OriginCAs func() []*x509.Certificate
 	// Secrets may be nil: rules that need one then refuse.
 	Secrets Secrets
-	// Rejected is told of clients that did not take our certificate; nil: nobody is.
-	Rejected func(facts policy.Flow)
+	// Accepted and Rejected are told of clients that took our certificate, and of those that
+	// did not; nil: nobody is.
+	Accepted, Rejected func(facts policy.Flow)
 }
 
 const (
@@ -139,6 +140,9 @@ func (s *Server) ServeTLS(ctx context.Context, client net.Conn, facts policy.Flo
 		return
 	}
 	state := tc.ConnectionState()
+	if s.decryption.Accepted != nil && !state.DidResume {
+		s.decryption.Accepted(facts)
+	}
 	f.version = state.Version
 	if state.NegotiatedProtocol == protoH2 {
 		f.serveOn(ctx, s, s.conns2, tc)

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -15,6 +16,9 @@ import (
 var (
 	caExpiry = promauto.NewGauge(prometheus.GaugeOpts{
 		Namespace: "bulkhead", Name: "ca_intermediate_expiry_timestamp_seconds", Help: "When the intermediate certificate for decrypted flows expires; 0: there is none.",
+	})
+	caRejected = promauto.NewCounter(prometheus.CounterOpts{
+		Namespace: "bulkhead", Name: "ca_rejected_handshakes_total", Help: "Clients that did not take the certificate of a decrypted flow.",
 	})
 	caTrouble = promauto.NewGauge(prometheus.GaugeOpts{
 		Namespace: "bulkhead", Name: "ca_trouble", Help: "1 while the root cannot be read, or does not sign.",
@@ -40,6 +44,11 @@ func (s *Server) authority(ctx context.Context, rules *policy.Ruleset) (*ca.Auth
 		}
 	}
 	log := s.log.Named("ca")
+	var err error
+	if s.proofs, err = ca.OpenProofs(filepath.Join(s.cfg.State.Dir, "proofs.json")); err != nil {
+		log.Warn("what agents were known to trust is forgotten", "error", err)
+	}
+	s.rejections = ca.NewRejections()
 	ctx, cancel := context.WithTimeout(ctx, firstIntermediate)
 	defer cancel()
 	a, err := ca.New(ctx, ca.Options{Root: root, Names: rules.DecryptNames(),
@@ -59,6 +68,27 @@ type Decryption struct {
 	Root    string    `json:"root,omitempty"`    // subject of the root that agents must trust
 	Expires time.Time `json:"expires,omitzero"`  // of the intermediate
 	Trouble string    `json:"trouble,omitempty"` // why it may not be renewed
+	// Proof is the first handshake that an agent completed under the root: until then nobody has
+	// shown that an agent's image trusts it.
+	Proof *ca.Proof `json:"proof,omitempty"`
+	// Rejected are the names whose clients did not take the certificate, the most frequent first.
+	Rejected []ca.Rejection `json:"rejected,omitempty"`
+}
+
+// shownRejections is how many names the report lists.
+const shownRejections = 20
+
+// proven notes a client that took our certificate.
+func (s *Server) proven(f policy.Flow) {
+	if err := s.proofs.Prove(s.ca.Root(), f.Name, f.Src, time.Now()); err != nil {
+		s.log.Named("ca").Warn(err.Error())
+	}
+}
+
+// rejected notes a client that did not.
+func (s *Server) rejected(f policy.Flow) {
+	caRejected.Inc()
+	s.rejections.Add(f.Name, f.Src, time.Now())
 }
 
 // decryption is nil where nothing is decrypted.
@@ -66,9 +96,12 @@ func (s *Server) decryption() *Decryption {
 	if s.ca == nil {
 		return nil
 	}
-	d := &Decryption{Expires: s.ca.Expires()}
+	d := &Decryption{Expires: s.ca.Expires(), Rejected: s.rejections.List(shownRejections)}
 	if root := s.ca.Root(); root != nil {
 		d.Root = root.Subject.String()
+		if proof, ok := s.proofs.Find(root); ok {
+			d.Proof = &proof
+		}
 	}
 	if err := s.ca.Trouble(); err != nil {
 		d.Trouble = err.Error()

@@ -52,21 +52,24 @@ type Server struct {
 	dns     netip.AddrPort
 	gateway []netip.Addr // its own addresses
 
-	rules    atomic.Pointer[policy.Ruleset]
-	lastErr  atomic.Pointer[string] // of the last reload, nil if it went well
-	ready    atomic.Bool
-	failure  atomic.Pointer[string] // of the self-test
-	audit    *audit.Log
-	ca       *ca.Authority // nil: nothing is decrypted
-	origins  origins
-	budgets  *budget.Ledger
-	pins     *pin.Store
-	table    *packet.Table
-	resolver *resolver.Server
-	enforcer *enforcer.Server
-	reloads  sync.Mutex
-	draining atomic.Bool
-	ledger   ledger
+	rules   atomic.Pointer[policy.Ruleset]
+	lastErr atomic.Pointer[string] // of the last reload, nil if it went well
+	ready   atomic.Bool
+	failure atomic.Pointer[string] // of the self-test
+	audit   *audit.Log
+	ca      *ca.Authority // nil: nothing is decrypted
+	// proofs and rejections say which roots agents have trusted, and for which names they did not.
+	proofs     *ca.Proofs
+	rejections *ca.Rejections
+	origins    origins
+	budgets    *budget.Ledger
+	pins       *pin.Store
+	table      *packet.Table
+	resolver   *resolver.Server
+	enforcer   *enforcer.Server
+	reloads    sync.Mutex
+	draining   atomic.Bool
+	ledger     ledger
 	// unwritten and news wake the lease and the service manager's informer.
 	unwritten, news chan struct{}
 	auditFaults     *terse
@@ -255,7 +258,8 @@ func (s *Server) enforcerOptions(rules *policy.Ruleset) (opt enforcer.Options, e
 	}
 	if s.ca != nil {
 		chain.Decrypt(inspect.Decryption{Certificates: s.ca,
-			OriginCAs: func() []*x509.Certificate { return s.rules.Load().OriginCAs() }})
+			OriginCAs: func() []*x509.Certificate { return s.rules.Load().OriginCAs() },
+			Accepted:  s.proven, Rejected: s.rejected})
 		opt.TLS = chain
 	}
 	return opt, nil

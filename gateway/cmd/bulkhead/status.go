@@ -102,5 +102,24 @@ func printStatus(w io.Writer, r *server.Readiness) {
 		fmt.Fprintf(w, "           no data for %s: its group matches nothing\n", m)
 	}
 	fmt.Fprintf(w, "pins       %d\n", r.Pins)
+	if d := r.Decryption; d != nil {
+		printDecryption(w, d)
+	}
+	if r.Budgets != "" {
+		fmt.Fprintf(w, "budgets    %s\n", r.Budgets)
+	}
 	fmt.Fprintf(w, "audit key  %s\n", r.AuditKey)
+}
+
+func printDecryption(w io.Writer, d *server.Decryption) {
+	fmt.Fprintf(w, "decrypts   as %s, until %s\n", d.Root, d.Expires.Format(time.RFC3339))
+	if d.Trouble != "" {
+		fmt.Fprintf(w, "           %s\n", d.Trouble)
+	}
+	if d.Proof == nil {
+		fmt.Fprintln(w, "           no agent has shown yet that it trusts this root; see `bulkhead ca canary --help`")
+	}
+	for _, x := range d.Rejected {
+		fmt.Fprintf(w, "           %s: %d clients did not take the certificate, the last %s\n", x.Name, x.Count, x.Source)
+	}
 }
