@@ -70,16 +70,24 @@ func exit(err error) {
 	os.Exit(0)
 }
 
+// serveOrigin wants the file of the web server's certificate, and the paths' origins.
 func serveOrigin(args []string) error {
+	if len(args) < 2 {
+		return errors.New("the origin needs a certificate and addresses")
+	}
+	cert, err := readPair(args[0])
+	if err != nil {
+		return err
+	}
 	var origins []netip.Prefix
-	for _, a := range args {
+	for _, a := range args[1:] {
 		p, err := netip.ParsePrefix(a)
 		if err != nil {
 			return err
 		}
 		origins = append(origins, p)
 	}
-	return load.Serve(context.Background(), origins)
+	return load.Serve(context.Background(), origins, cert)
 }
 
 // run measures everything and writes the report.
