@@ -81,7 +81,7 @@ func (s *scene) tryDecrypting(p *path) error {
 		job := p.job(k.Kind, cachedName)
 		job.HTTP2, job.Workers, job.Duration = k.HTTP2, 1, 20*time.Millisecond
 		r, err := s.client.do(job)
-		for ; k.Kind == load.Handshakes && (err != nil || r.Count == 0) && time.Now().Before(deadline); r, err = s.client.do(job) {
+		for ; k.Kind == load.Handshakes && (err != nil || r.Count == 0 || r.Errors > 0) && time.Now().Before(deadline); r, err = s.client.do(job) {
 			time.Sleep(20 * time.Millisecond)
 		}
 		switch {
