@@ -1,7 +1,7 @@
 // Command bench measures the gateway beside the programs that an operator would use in
 // its place, and writes docs/benchmarks.md.
 //
-//	go run ./tests/bench            # as root, on a quiet machine; about ten minutes
+//	go run ./tests/bench            # as root, on a quiet machine; about 13 minutes
 //	go run ./tests/bench -quick     # to see that it works; the figures are rough
 //
 // Everything runs in network namespaces that it makes: one for the agents, one for the

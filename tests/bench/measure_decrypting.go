@@ -42,8 +42,8 @@ func (b *bench) decrypted(ctx context.Context, round int) error {
 	return b.beside(ctx, round, requestsURLs, decrypting, manyURLs)
 }
 
-// Names that are new to a path, and how many agents ask for them: more than any path
-// takes within one measurement, with a bound that the resolver has for each agent.
+// How many agents ask for names that are new to a path, and for how many each: in all more than
+// a path takes within one measurement, and for each fewer than the resolver allows at once.
 const newNameSources, newNamesEach = 250, 40
 
 // newNames fills in a load of names that this path has not seen, and has its agents ask
