@@ -2,9 +2,9 @@ package main
 
 import "fmt"
 
-var interceptors = []string{squidBump, mitmproxy, sslsplit}
+var interceptors = decrypters[1:] // the peers
 
-// decryptingAims: first in each.
+// decryptingAims are to be first in each, beside what also ends TLS.
 var decryptingAims = []aim{
 	{"handshakes with a new name: first", freshNames, ratio, "× direct", 2, false, interceptors, 1},
 	{"handshakes with a known name: first", cachedNames, ratio, "× direct", 2, false, interceptors, 1},

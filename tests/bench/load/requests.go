@@ -13,8 +13,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/net/http2"
 )
 
 // webConn is a client's connection to the web server.
@@ -22,10 +20,8 @@ type webConn struct {
 	tls  *tls.Conn
 	r    *bufio.Reader
 	name string
-	h2   *http2.ClientConn // nil: HTTP/1.1
+	h2   *http.ClientConn // nil: HTTP/1.1
 }
-
-var transport http2.Transport
 
 // newWebConn shakes hands and agrees on a version of HTTP.
 func newWebConn(conn net.Conn, name string, h2 bool) (*webConn, error) {
@@ -46,12 +42,15 @@ func newWebConn(conn net.Conn, name string, h2 bool) (*webConn, error) {
 	if got := w.tls.ConnectionState().NegotiatedProtocol; got != "h2" {
 		return nil, fmt.Errorf("wanted h2, got %q", got)
 	}
+	transport := http.Transport{Protocols: new(http.Protocols), DisableCompression: true,
+		DialTLSContext: func(context.Context, string, string) (net.Conn, error) { return w.tls, nil }}
+	transport.Protocols.SetHTTP2(true)
 	var err error
-	w.h2, err = transport.NewClientConn(w.tls)
+	w.h2, err = transport.NewClientConn(context.Background(), "https", net.JoinHostPort(name, "443"))
 	return w, err
 }
 
-// get asks for a path and returns the answer's body.
+// get asks for a path and returns the answer, if it is one.
 func (w *webConn) get(path string) (*http.Response, error) {
 	var resp *http.Response
 	var err error
@@ -80,10 +79,11 @@ func (w *webConn) once() error {
 		return err
 	}
 	defer resp.Body.Close()
-	if n, err := io.Copy(io.Discard, resp.Body); err != nil || n != answerSize {
-		return fmt.Errorf("%d bytes: %w", n, err)
+	n, err := io.Copy(io.Discard, resp.Body)
+	if err == nil && n != answerSize {
+		err = fmt.Errorf("%d bytes instead of %d", n, answerSize)
 	}
-	return nil
+	return err
 }
 
 // webExchange shakes hands and makes one request, over HTTP/1.1.
