@@ -45,9 +45,9 @@ func (p *path) decryptingRules(n int) string {
 		fmt.Fprintf(&groups, "  - {name: other-%d, urls: [{host: \"*.%s\", methods: [GET], paths: [/other/%d/**]}]}\n", i, load.WebName, i)
 		fmt.Fprintf(&rules, "  - {name: allow-other-%d, priority: %d, sources: [agents], webGroups: [other-%d], ports: [tcp/443], action: PERMIT, decrypt: DECRYPT_ALLOWED}\n", i, i, i)
 	}
-	pem := "      " + strings.ReplaceAll(strings.TrimSpace(string(p.trust.pem())), "\n", "\n      ")
-	return strings.NewReplacer("AGENTS", p.agents.String(), "  OTHER-GROUPS\n", groups.String(), "  OTHER-RULES\n", rules.String(), "LAST", fmt.Sprint(max(n, 1)), "ORIGIN-CA", strings.TrimSpace(pem)).
-		Replace(decryptingRuleset)
+	pem := strings.ReplaceAll(strings.TrimSpace(string(p.trust.pem())), "\n", "\n      ") // as deep as the word
+	return strings.NewReplacer("AGENTS", p.agents.String(), "ORIGIN-CA", pem, "LAST", fmt.Sprint(n),
+		"  OTHER-GROUPS\n", groups.String(), "  OTHER-RULES\n", rules.String()).Replace(decryptingRuleset)
 }
 
 // startDecrypting starts the gateway with a root whose key is in a file.
