@@ -230,6 +230,9 @@ func (b *bench) idle(ctx context.Context, names []string, kind load.Kind, servic
 			if n > 0 {
 				job := p.job(kind, service)
 				job.Count = n
+				if kind == load.HoldWeb {
+					job.Workers = 16 // or those that take long over each would take minutes
+				}
 				r, err := b.client.do(job)
 				if err != nil {
 					return nil, err

@@ -184,8 +184,8 @@ func summarize(tallies []tally, elapsed time.Duration) Result {
 	return r
 }
 
-// hold opens connections, has each answered once, and keeps them. It stops at the first
-// that fails, which is how far the path goes.
+// hold opens connections, Workers at once, has each answered once, and keeps them. It stops where
+// one fails, which is how far the path goes.
 func (c *client) hold(job *Job) (Result, error) {
 	exchange, err := rawExchange(job.Name)
 	if err != nil {
@@ -195,18 +195,28 @@ func (c *client) hold(job *Job) (Result, error) {
 		exchange = webExchange(job.Name)
 	}
 	start, r := time.Now(), Result{}
-	for len(c.held) < job.Count {
-		conn, err := job.dial(len(c.held))
-		if err == nil {
-			if err = exchange(conn); err != nil {
+	for len(c.held) < job.Count && r.Errors == 0 {
+		batch := make([]*net.TCPConn, min(max(job.Workers, 1), job.Count-len(c.held)))
+		errs := make([]error, len(batch))
+		var wg sync.WaitGroup
+		for i := range batch {
+			wg.Go(func() {
+				if batch[i], errs[i] = job.dial(len(c.held) + i); errs[i] == nil {
+					errs[i] = exchange(batch[i])
+				}
+			})
+		}
+		wg.Wait()
+		for i, conn := range batch {
+			switch {
+			case errs[i] == nil:
+				c.held = append(c.held, conn)
+				continue
+			case conn != nil:
 				conn.Close()
 			}
+			r.Errors, r.Why = r.Errors+1, errs[i].Error()
 		}
-		if err != nil {
-			r.Errors, r.Why = 1, err.Error()
-			break
-		}
-		c.held = append(c.held, conn)
 	}
 	r.Count, r.Elapsed = len(c.held), time.Since(start)
 	return r, nil
