@@ -26,7 +26,7 @@ type webConn struct {
 // newWebConn shakes hands and agrees on a version of HTTP.
 func newWebConn(conn net.Conn, name string, h2 bool) (*webConn, error) {
 	config := clientConfig(name)
-	config.CurvePreferences = append(config.CurvePreferences, tls.CurveP256) // sslsplit knows no other
+	config.CurvePreferences = append(config.CurvePreferences, tls.CurveP256) // sslsplit takes no other
 	config.NextProtos = []string{"http/1.1"}
 	if h2 {
 		config.NextProtos = []string{"h2"}
