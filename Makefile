@@ -40,7 +40,7 @@ fuzz: ## every fuzz test for FUZZTIME each (30s)
 		done; \
 	done
 
-bench: ## the gateway beside its peers, as root, ten minutes; writes docs/benchmarks.md (QUICK=1: a rough look, in three)
+bench: ## the gateway beside its peers, as root, 13 minutes; writes docs/benchmarks.md (QUICK=1: a rough look, in four)
 	$(GO) run ./tests/bench $(if $(QUICK),-quick)
 
 bench-go: ## Go benchmarks of the evaluator, the peek, the pins and the audit, with their spread

@@ -35,11 +35,7 @@ var aims = []aim{
 // Aims is the table of what was aimed at and what came of it.
 func (r *Report) Aims() string {
 	rows := [][]string{{"aim", "bulkhead", "compared with", "result"}}
-	for _, a := range aims {
-		ours := pick(r.Samples, bulkhead, a.cell, a.value)
-		peer, theirs := best(r.Samples, a)
-		rows = append(rows, []string{a.what, ours.text(a.digits) + " " + a.unit, beside(peer, theirs, a), a.verdict(ours, theirs)})
-	}
+	rows = append(rows, r.aims(bulkhead, aims)...)
 	for _, f := range []struct {
 		what string
 		cell cell
@@ -57,7 +53,19 @@ func (r *Report) Aims() string {
 		rows = append(rows, []string{"an idle connection: at most 3 KB", fmt.Sprintf("%.1f KB", bytes/1e3), "–", met(bytes <= 3000, bytes/3000)},
 			[]string{"an idle connection: at most 2 descriptors", fmt.Sprintf("%.1f", fds), "–", met(fds <= 2.05, fds/2)})
 	}
-	return table(rows)
+	rows = append(rows, r.aims(decrypting, decryptingAims)...)
+	rows = append(rows, r.idleAim()...)
+	return table(append(rows, r.aims(manyURLs, urlAims)...))
+}
+
+// aims are the rows of what a path is to be as good at as the best peer.
+func (r *Report) aims(path string, aims []aim) (rows [][]string) {
+	for _, a := range aims {
+		ours := pick(r.Samples, path, a.cell, a.value)
+		peer, theirs := best(r.Samples, a)
+		rows = append(rows, []string{a.what, ours.text(a.digits) + " " + a.unit, beside(peer, theirs, a), a.verdict(ours, theirs)})
+	}
+	return rows
 }
 
 func beside(peer string, theirs spread, a aim) string {

@@ -40,7 +40,10 @@ func TestTables(t *testing.T) {
 		r.Samples = append(r.Samples, s)
 	}
 	r.Idle = []Idle{{bulkhead, []Held{{0, 20e6, 19}, {1000, 23.5e6, 2019}}}}
-	got := strings.Join([]string{r.Aims(), r.Connections(), r.Bulk(), r.Forwarding(), r.Resolvers(), r.IdleTable(), r.Failed(), r.Foreign()}, "\n\n") + "\n"
+	r.IdleDecrypting = []Idle{{decrypting, []Held{{0, 40e6, 30}, {1000, 100e6, 2030}}}, {squidBump, []Held{{0, 40e6, 30}, {1000, 190e6, 2030}}},
+		{sslsplit, []Held{{0, 10e6, 30}, {1000, 65e6, 2030}}}}
+	got := strings.Join([]string{r.Aims(), r.Connections(), r.Bulk(), r.Forwarding(), r.Resolvers(), r.IdleTable(),
+		r.Handshakes(), r.Requests(), r.Streams(), r.Downloads(), r.IdleDecryptingTable(), r.URLRules(), r.Failed(), r.Foreign()}, "\n\n") + "\n"
 	if *update {
 		if err := os.WriteFile(file, []byte(input+"----------\n"+got), 0o644); err != nil {
 			t.Fatal(err)
@@ -194,11 +197,41 @@ func TestRuleset(t *testing.T) {
 	}
 }
 
+// TestDecryptingRuleset holds that the gateway decrypts the benchmark's requests, and nothing
+// else of those names.
+func TestDecryptingRuleset(t *testing.T) {
+	trust, err := newAuthority("test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := path{agents: netip.MustParsePrefix("10.103.0.0/16"), trust: trust}
+	for _, n := range []int{1, urlRules} {
+		doc, err := policy.Decode([]byte(p.decryptingRules(n)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		env := policy.Environment{Agents: []netip.Prefix{p.agents}, PinScope: policy.ScopeSource}
+		for _, d := range policy.Check(doc, env) {
+			t.Error(d)
+		}
+		rules, err := policy.Compile(doc, env)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := len(doc.Rules), n+1; got != want {
+			t.Errorf("%d rules, want %d", got, want)
+		}
+		if len(rules.OriginCAs()) != 1 {
+			t.Error("the origin's authority is not trusted")
+		}
+	}
+}
+
 // TestPeers holds that the peers' configurations name nothing that a path does not have.
 func TestPeers(t *testing.T) {
 	p := path{agents: netip.MustParsePrefix("10.103.0.0/16"), origin: netip.MustParsePrefix("45.103.0.0/16"),
 		listen: netip.MustParseAddr("10.103.0.1"), dir: t.TempDir()}
-	for name, text := range map[string]string{"haproxy": haproxyConfig, "nginx": nginxConfig, "squid": squidConfig, "coredns": corefile} {
+	for name, text := range map[string]string{"haproxy": haproxyConfig, "nginx": nginxConfig, "squid": squidConfig, "squid-bump": squidBumpConfig, "coredns": corefile} {
 		file, err := p.fill(name, text)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)

@@ -5,6 +5,7 @@ import (
 	_ "embed"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -53,7 +54,6 @@ func (p *path) writeRuleset(prefixes int, spare string) error {
 // startBulkhead configures the gateway as its documentation says; only the bounds on
 // what one agent may have open are raised, because here one agent stands for many.
 func (p *path) startBulkhead(binary string, prefixes int) error {
-	p.resolver = netip.AddrPortFrom(p.listen, 53)
 	if err := p.writeRuleset(prefixes, "66.255.0.0/24"); err != nil {
 		return err
 	}
@@ -64,7 +64,14 @@ func (p *path) startBulkhead(binary string, prefixes int) error {
 	if err := os.WriteFile(filepath.Join(p.dir, "ipsum.netset"), []byte(feed.String()), 0o644); err != nil {
 		return err
 	}
-	config, err := yaml.Marshal(map[string]any{
+	return p.configureBulkhead(binary, nil)
+}
+
+// configureBulkhead writes the gateway's configuration, with more in it than every path has, and
+// starts it.
+func (p *path) configureBulkhead(binary string, more map[string]any) error {
+	p.resolver = netip.AddrPortFrom(p.listen, 53)
+	config := map[string]any{
 		"policy": map[string]any{"file": filepath.Join(p.dir, "ruleset.yaml")},
 		"agents": []string{p.agents.String()},
 		"dns":    map[string]any{"listen": p.resolver.String(), "upstream": []string{load.Nameserver(p.origin).String()}},
@@ -73,12 +80,14 @@ func (p *path) startBulkhead(binary string, prefixes int) error {
 		"admin":  map[string]any{"listen": adminAddr},
 		"state":  map[string]any{"dir": filepath.Join(p.dir, "state")},
 		"limits": map[string]any{"flows": 20000, "flowsPerSource": 20000},
-	})
+	}
+	maps.Copy(config, more)
+	data, err := yaml.Marshal(config)
 	if err != nil {
 		return err
 	}
 	file := filepath.Join(p.dir, "gateway.yaml")
-	if err := os.WriteFile(file, config, 0o644); err != nil {
+	if err := os.WriteFile(file, data, 0o644); err != nil {
 		return err
 	}
 	return p.run(binary, "gateway", "--config", file)

@@ -1,7 +1,7 @@
 // Command bench measures the gateway beside the programs that an operator would use in
 // its place, and writes docs/benchmarks.md.
 //
-//	go run ./tests/bench            # as root, on a quiet machine; about ten minutes
+//	go run ./tests/bench            # as root, on a quiet machine; about 13 minutes
 //	go run ./tests/bench -quick     # to see that it works; the figures are rough
 //
 // Everything runs in network namespaces that it makes: one for the agents, one for the
@@ -70,16 +70,24 @@ func exit(err error) {
 	os.Exit(0)
 }
 
+// serveOrigin wants the file of the web server's certificate, and the paths' origins.
 func serveOrigin(args []string) error {
+	if len(args) < 2 {
+		return errors.New("the origin needs a certificate and addresses")
+	}
+	cert, err := readPair(args[0])
+	if err != nil {
+		return err
+	}
 	var origins []netip.Prefix
-	for _, a := range args {
+	for _, a := range args[1:] {
 		p, err := netip.ParsePrefix(a)
 		if err != nil {
 			return err
 		}
 		origins = append(origins, p)
 	}
-	return load.Serve(context.Background(), origins)
+	return load.Serve(context.Background(), origins, cert)
 }
 
 // run measures everything and writes the report.

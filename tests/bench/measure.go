@@ -17,18 +17,19 @@ type cell struct {
 	service string
 	workers int
 	port    uint16
+	http2   bool
 }
 
 var (
-	tlsLoad   = cell{"tls", load.TLS, load.TLSName, 16, load.NamePort}
-	tlsAlone  = cell{"alone", load.TLS, load.TLSName, 1, load.NamePort}
-	rawLoad   = cell{"raw", load.Raw, load.RawName, 16, load.NamePort}
-	bulkOne   = cell{"bulk1", load.Bulk, load.BulkName, 1, load.NamePort}
-	bulkEight = cell{"bulk8", load.Bulk, load.BulkName, 8, load.NamePort}
+	tlsLoad   = cell{"tls", load.TLS, load.TLSName, 16, load.NamePort, false}
+	tlsAlone  = cell{"alone", load.TLS, load.TLSName, 1, load.NamePort, false}
+	rawLoad   = cell{"raw", load.Raw, load.RawName, 16, load.NamePort, false}
+	bulkOne   = cell{"bulk1", load.Bulk, load.BulkName, 1, load.NamePort, false}
+	bulkEight = cell{"bulk8", load.Bulk, load.BulkName, 8, load.NamePort, false}
 	// The same on a port on which addresses alone decide.
-	forwardLoad  = cell{"forward raw", load.Raw, load.RawName, 16, load.AddressPort}
-	forwardOne   = cell{"forward bulk1", load.Bulk, load.BulkName, 1, load.AddressPort}
-	forwardEight = cell{"forward bulk8", load.Bulk, load.BulkName, 8, load.AddressPort}
+	forwardLoad  = cell{"forward raw", load.Raw, load.RawName, 16, load.AddressPort, false}
+	forwardOne   = cell{"forward bulk1", load.Bulk, load.BulkName, 1, load.AddressPort, false}
+	forwardEight = cell{"forward bulk8", load.Bulk, load.BulkName, 8, load.AddressPort, false}
 	dnsHit       = cell{name: "hit", kind: load.DNS}
 	dnsMiss      = cell{name: "miss", kind: load.DNS}
 )
@@ -45,12 +46,18 @@ type bench struct {
 	*scene
 	opt    options
 	report Report
-	misses int // loads of new names so far
+	misses int // loads of new names so far, in questions
+	fresh  int // and in handshakes
 }
 
 func (b *bench) all(ctx context.Context) error {
 	b.report.Options = b.opt
-	if err := b.idle(ctx); err != nil { // first: no load has grown anybody's heap
+	// First: no load has grown anybody's heap.
+	var err error
+	if b.report.Idle, err = b.idle(ctx, byName, load.Hold, load.RawName, b.opt.idle); err != nil {
+		return err
+	}
+	if b.report.IdleDecrypting, err = b.idle(ctx, decrypters, load.HoldWeb, cachedName, idleDecrypting); err != nil {
 		return err
 	}
 	for round := range b.opt.Rounds {
@@ -78,29 +85,29 @@ func (b *bench) round(ctx context.Context, round int) error {
 			for i := range set.paths {
 				// Each round starts with another path, so that none always comes first.
 				name := set.paths[(i+round)%len(set.paths)]
-				if err := b.pair(ctx, round, name, c); err != nil {
-					return fmt.Errorf("%s on %s: %w", c.name, name, err)
+				if err := b.beside(ctx, round, c, direct, name); err != nil {
+					return err
 				}
 			}
 		}
 	}
-	return nil
+	return b.decrypted(ctx, round)
 }
 
-// pair measures a cell on the direct path and then on another.
-func (b *bench) pair(ctx context.Context, round int, name string, c cell) error {
-	base, err := b.measure(ctx, b.paths[direct], c)
-	if err != nil {
-		return err
+// beside measures a cell on one path and then on others, as ratios to the first.
+func (b *bench) beside(ctx context.Context, round int, c cell, first string, others ...string) error {
+	var base Sample
+	for i, name := range append([]string{first}, others...) {
+		s, err := b.measure(ctx, b.paths[name], c)
+		if err != nil {
+			return fmt.Errorf("%s on %s: %w: %s", c.name, name, err, b.paths[name].said())
+		}
+		if i == 0 {
+			base = s
+		}
+		s.Round, s.Ratio, s.Foreign = round, s.Rate/base.Rate, max(s.Foreign, base.Foreign)
+		b.report.Samples = append(b.report.Samples, s)
 	}
-	s, err := b.measure(ctx, b.paths[name], c)
-	if err != nil {
-		return err
-	}
-	base.Round, s.Round = round, round
-	s.Ratio, base.Ratio = s.Rate/base.Rate, 1
-	s.Foreign = max(s.Foreign, base.Foreign)
-	b.report.Samples = append(b.report.Samples, base, s)
 	return nil
 }
 
@@ -109,12 +116,17 @@ func (b *bench) measure(ctx context.Context, p *path, c cell) (Sample, error) {
 		return Sample{}, err
 	}
 	job := p.job(c.kind, c.service)
-	job.Workers, job.Port, job.Duration = c.workers, c.port, b.opt.Cell
-	if c.kind == load.DNS {
-		if err := b.questions(p, c, &job); err != nil {
-			return Sample{}, err
-		}
-	} else if err := b.prepare(p, c.service); err != nil {
+	job.Workers, job.Port, job.HTTP2, job.Duration = c.workers, c.port, c.http2, b.opt.Cell
+	var err error
+	switch {
+	case c.kind == load.DNS:
+		err = b.questions(p, c, &job)
+	case c == freshNames:
+		err = b.newNames(p, &job)
+	default:
+		err = b.prepare(p, c.service)
+	}
+	if err != nil {
 		return Sample{}, err
 	}
 	before, err := b.usage(p)
@@ -142,10 +154,10 @@ func (b *bench) questions(p *path, c cell, job *load.Job) error {
 	if c == dnsMiss {
 		b.misses++
 		job.Questions = &load.Questions{Base: p.crowd(b.misses * missSources % 0x6000), Sources: missSources, Each: missEach,
-			Tag: fmt.Sprintf("m%d", b.misses), Limit: missSources * missEach}
+			Tag: fmt.Sprintf("m%d", b.misses), Below: dnsSuffix, Limit: missSources * missEach}
 		return nil
 	}
-	q := load.Questions{Base: p.crowd(0x7000), Sources: hitSources, Each: hitNames, Names: hitNames, Limit: hitSources * hitNames}
+	q := load.Questions{Base: p.crowd(0x7000), Sources: hitSources, Each: hitNames, Names: hitNames, Below: dnsSuffix, Limit: hitSources * hitNames}
 	warm := *job
 	warm.Questions, warm.Duration = &q, 20*time.Second
 	r, err := b.client.do(warm)
@@ -164,6 +176,7 @@ func (b *bench) questions(p *path, c cell, job *load.Job) error {
 // The resolver bounds what one source may ask: 200 questions a second, and 60 new names
 // of one domain at once. The loads stay below that with many sources.
 const (
+	dnsSuffix             = "dns." + load.Domain
 	hitSources, hitNames  = 500, 20
 	missSources, missEach = 1024, 40
 )
@@ -203,43 +216,46 @@ func (b *bench) usage(p *path) (u usage, err error) {
 	return u, err
 }
 
-// idle reads what connections cost that are open and do nothing.
-func (b *bench) idle(ctx context.Context) error {
-	for _, name := range byName {
+// idle reads what connections cost that are open and do nothing, by how many they are.
+func (b *bench) idle(ctx context.Context, names []string, kind load.Kind, service string, counts []int) (rows []Idle, err error) {
+	for _, name := range names {
 		p := b.paths[name]
 		say("idle connections on %s", name)
-		if err := b.prepare(p, load.RawName); err != nil {
-			return err
+		if err := b.prepare(p, service); err != nil {
+			return nil, err
 		}
 		row := Idle{Path: name}
-		for _, n := range b.opt.idle {
+		for _, n := range counts {
 			held := 0
 			if n > 0 {
-				job := p.job(load.Hold, load.RawName)
+				job := p.job(kind, service)
 				job.Count = n
+				if kind == load.HoldWeb {
+					job.Workers = 16 // or those that take long over each would take minutes
+				}
 				r, err := b.client.do(job)
 				if err != nil {
-					return err
+					return nil, err
 				}
 				if held = r.Count; held < n {
 					say("%s holds %d of %d connections: %s", name, held, n, r.Why)
 				}
 			}
 			if err := pause(ctx, time.Second); err != nil { // what the last connections left behind is freed
-				return err
+				return nil, err
 			}
 			f, err := footprintOf(p.program.pid())
 			if err != nil {
-				return err
+				return nil, err
 			}
 			row.At = append(row.At, Held{held, f.pss, f.fds})
 		}
 		if _, err := b.client.do(load.Job{Kind: load.Drop}); err != nil {
-			return err
+			return nil, err
 		}
-		b.report.Idle = append(b.report.Idle, row)
+		rows = append(rows, row)
 	}
-	return nil
+	return rows, nil
 }
 
 // reload measures the longest time that a new connection took while a ruleset was

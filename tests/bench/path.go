@@ -27,7 +27,8 @@ type path struct {
 	// resolver is whom agents ask for names before they connect; invalid: nobody, the
 	// peers do not need it.
 	resolver netip.AddrPort
-	dir      string // of the program's files
+	dir      string     // of the program's files
+	trust    *authority // of the origin's web server
 }
 
 // The paths. Direct is what all others are compared with.
@@ -46,7 +47,7 @@ const (
 	tproxyTable = 100
 )
 
-var pathNames = []string{direct, masquerade, bulkhead, byAddress, haproxy, nginx, squid, stockDNS, dnsmasq}
+var pathNames = []string{direct, masquerade, bulkhead, byAddress, haproxy, nginx, squid, stockDNS, dnsmasq, decrypting, manyURLs, squidBump, mitmproxy, sslsplit}
 
 // agentSources are the addresses that connections come from: a few agents, not one.
 const agentSources = 4

@@ -1,22 +1,14 @@
 package main
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	_ "embed"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"math/big"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"text/template"
-	"time"
 
 	"github.com/vishvananda/netlink"
 
@@ -42,6 +34,8 @@ var packages = []struct{ program, pkg string }{
 	{"/usr/lib/nginx/modules/ngx_stream_module.so", "libnginx-mod-stream"},
 	{"/usr/sbin/squid", "squid-openssl"},
 	{"dnsmasq", "dnsmasq-base"},
+	{"mitmdump", "mitmproxy"},
+	{"sslsplit", "sslsplit"},
 	{"nft", "nftables"},
 }
 
@@ -53,7 +47,7 @@ func (p *path) fill(name, text string) (string, error) {
 	}
 	var b strings.Builder
 	data := map[string]any{"Dir": p.dir, "Port": proxyPort, "Agents": p.agents, "Listen": p.listen, "Nameserver": load.Nameserver(p.origin),
-		"NameserverIP": load.Nameserver(p.origin).Addr(), "Suffix": ".bench." + load.Domain,
+		"NameserverIP": load.Nameserver(p.origin).Addr(), "Suffix": ".bench." + load.Domain, "Web": load.WebName,
 		"TLS": load.Addrs(p.origin, load.TLSName), "Raw": load.Addrs(p.origin, load.RawName), "Bulk": load.Addrs(p.origin, load.BulkName)}
 	if err := t.Execute(&b, data); err != nil {
 		return "", err
@@ -124,7 +118,7 @@ func (p *path) startSquid() error {
 		return err
 	}
 	// Squid wants a certificate even where it never shows one.
-	if err := writeCertificate(filepath.Join(p.dir, "squid.pem")); err != nil {
+	if _, err := p.signing(filepath.Join(p.dir, "squid.pem")); err != nil {
 		return err
 	}
 	if err := p.redirect(); err != nil {
@@ -138,7 +132,7 @@ func squidService() string { return fmt.Sprintf("bulkheadbench%d", os.Getpid()) 
 
 // forgetSquid removes the shared memory of a squid that had to be killed.
 func forgetSquid() error {
-	left, err := filepath.Glob("/dev/shm/" + squidService() + "-*")
+	left, err := filepath.Glob("/dev/shm/" + squidService() + "*")
 	for _, f := range left {
 		err = errors.Join(err, os.Remove(f))
 	}
@@ -158,23 +152,4 @@ func (p *path) startDNSMasq() error {
 	return p.run("dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--pid-file=", "--log-facility=-",
 		"--no-resolv", "--no-hosts", "--bind-interfaces", "--listen-address="+p.listen.String(),
 		fmt.Sprintf("--server=%s#%d", ns.Addr(), ns.Port()), "--cache-size=10000", "--dns-forward-max=1000")
-}
-
-func writeCertificate(file string) error {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return err
-	}
-	t := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Benchmark"}, NotBefore: time.Now().Add(-time.Hour),
-		NotAfter: time.Now().Add(24 * time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
-	cert, err := x509.CreateCertificate(rand.Reader, t, t, key.Public(), key)
-	if err != nil {
-		return err
-	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return err
-	}
-	data := append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})...)
-	return os.WriteFile(file, data, 0o644)
 }

@@ -15,6 +15,7 @@ type Report struct {
 	Took             time.Duration
 	Samples          []Sample
 	Idle             []Idle
+	IdleDecrypting   []Idle
 	Live, LiveLost   int       // flows open during the reloads, and how many were dead after them
 	LiveWhy          string    // why not as many as were wanted
 	Reload, NoReload []float64 // longest time of a new connection, milliseconds
@@ -63,12 +64,15 @@ var reportTemplate string
 // markdown writes the report.
 func (r *Report) markdown() (string, error) {
 	t, err := template.New("report").Funcs(template.FuncMap{
-		"haproxyConfig": func() string { return haproxyConfig },
-		"nginxConfig":   func() string { return nginxConfig },
-		"squidConfig":   func() string { return squidConfig },
-		"corefile":      func() string { return corefile },
-		"code":          code,
-		"join":          strings.Join,
+		"haproxyConfig":    func() string { return haproxyConfig },
+		"nginxConfig":      func() string { return nginxConfig },
+		"squidConfig":      func() string { return squidConfig },
+		"squidBumpConfig":  func() string { return squidBumpConfig },
+		"mitmproxyOptions": func() string { return strings.Join(mitmproxyOptions, " ") },
+		"sslsplitOptions":  func() string { return strings.Join(sslsplitOptions, " ") },
+		"corefile":         func() string { return corefile },
+		"code":             code,
+		"join":             strings.Join,
 	}).Parse(reportTemplate)
 	if err != nil {
 		return "", err
@@ -113,11 +117,12 @@ func (r *Report) Connections() string {
 }
 
 // Bulk is the table of bytes by name.
-func (r *Report) Bulk() string {
+func (r *Report) Bulk() string { return r.bulk(byName, bulkOne, bulkEight) }
+
+func (r *Report) bulk(paths []string, one, eight cell) string {
 	rows := [][]string{{"path", "1 conn, Gbit/s", "× direct", "8 conn, Gbit/s", "× direct", "CPU s/GB, 1 conn", "CPU s/GB, 8 conn"}}
-	for _, p := range append([]string{direct}, byName...) {
-		rows = append(rows, []string{p, r.rate(p, bulkOne, 1), r.ratio(p, bulkOne), r.rate(p, bulkEight, 1), r.ratio(p, bulkEight),
-			r.cpu(p, bulkOne, 3), r.cpu(p, bulkEight, 3)})
+	for _, p := range append([]string{direct}, paths...) {
+		rows = append(rows, []string{p, r.rate(p, one, 1), r.ratio(p, one), r.rate(p, eight, 1), r.ratio(p, eight), r.cpu(p, one, 3), r.cpu(p, eight, 3)})
 	}
 	return table(rows)
 }
@@ -142,10 +147,12 @@ func (r *Report) Resolvers() string {
 	return table(rows)
 }
 
-// IdleTable is the table of connections that do nothing.
-func (r *Report) IdleTable() string {
-	rows := []string{"| path | PSS MB at " + joinCounts(r.Options.idle) + " | KB per connection | descriptors per connection |", "|---|---|---|---|"}
-	for _, i := range r.Idle {
+// IdleTable is the table of spliced connections that do nothing.
+func (r *Report) IdleTable() string { return idleTable(r.Options.idle, r.Idle) }
+
+func idleTable(counts []int, of []Idle) string {
+	rows := []string{"| path | PSS MB at " + joinCounts(counts) + " | KB per connection | descriptors per connection |", "|---|---|---|---|"}
+	for _, i := range of {
 		rows = append(rows, i.row())
 	}
 	return strings.Join(rows, "\n")

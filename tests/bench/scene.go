@@ -46,7 +46,19 @@ func newScene(ctx context.Context, dir string) (*scene, error) {
 	if s.origin, err = newHost("origin"); err != nil {
 		return nil, err
 	}
-	args := []string{roleOrigin}
+	trust, err := newAuthority("Origins of the benchmark")
+	if err != nil {
+		return nil, err
+	}
+	webCert := filepath.Join(dir, "web.pem")
+	cert, key, err := trust.issue("*."+load.WebName, load.WebName)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(webCert, append(cert, key...), 0o600); err != nil {
+		return nil, err
+	}
+	args := []string{roleOrigin, webCert}
 	for i, name := range pathNames {
 		p, err := newPath(i, name, s.agent, s.origin, dir)
 		if err != nil {
@@ -58,6 +70,7 @@ func newScene(ctx context.Context, dir string) (*scene, error) {
 		if err := os.Chmod(p.dir, 0o777); err != nil { // squid leaves root and writes here
 			return nil, err
 		}
+		p.trust = trust
 		s.paths[name] = p
 		s.order = append(s.order, p)
 		args = append(args, p.origin.String())
@@ -90,6 +103,11 @@ func (s *scene) startAll(ctx context.Context, stock string) error {
 		squid:      (*path).startSquid,
 		stockDNS:   func(p *path) error { return p.startCoreDNS(stock) },
 		dnsmasq:    (*path).startDNSMasq,
+		decrypting: func(p *path) error { return p.startDecrypting(s.bulkhead, 1) },
+		manyURLs:   func(p *path) error { return p.startDecrypting(s.bulkhead, urlRules) },
+		squidBump:  (*path).startSquidBump,
+		mitmproxy:  (*path).startMitmproxy,
+		sslsplit:   (*path).startSSLsplit,
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
@@ -130,6 +148,9 @@ func (s *scene) try(p *path) error {
 			}
 			time.Sleep(20 * time.Millisecond) // it may not listen yet
 		}
+	}
+	if p.decrypts() {
+		return s.tryDecrypting(p)
 	}
 	for _, name := range []string{load.RawName, load.TLSName, load.BulkName} {
 		if err := s.prepare(p, name); err != nil {

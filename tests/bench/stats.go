@@ -12,17 +12,17 @@ import (
 type Sample struct {
 	Path, Cell string
 	Round      int
-	Rate       float64 // connections, or questions, a second; bulk: Gbit/s
-	Ratio      float64 // to the direct path right before; direct itself: 1
+	Rate       float64 // connections, requests or questions, a second; bulk: Gbit/s
+	Ratio      float64 // to the path measured right before, the direct one but for URL rules; that itself: 1
 	P50, P99   float64 // milliseconds
-	CPU        float64 // of the gateway: microseconds per connection or question; bulk: seconds per GB
-	Failed     int     // connections or questions that did not succeed
+	CPU        float64 // of the gateway: microseconds per connection, request or question; bulk: seconds per GB
+	Failed     int     // connections, requests or questions that did not succeed
 	Foreign    float64 // share of the machine that others used, here or on the direct path
 }
 
 func newSample(path string, c cell, r load.Result, u usage) Sample {
 	s := Sample{Path: path, Cell: c.name, P50: millis(r.P50), P99: millis(r.P99), Failed: r.Errors, Foreign: u.foreign(r.Elapsed)}
-	if c.kind == load.Bulk {
+	if c.kind == load.Bulk || c.kind == load.Download {
 		s.Rate = float64(r.Bytes) * 8 / r.Elapsed.Seconds() / 1e9
 		s.CPU = u.gateway.Seconds() / (float64(r.Bytes) / 1e9)
 		return s

@@ -53,13 +53,19 @@ func (c *client) do(job *Job) (Result, error) {
 	}
 	switch job.Kind {
 	case TLS:
-		return connections(job, tlsExchange(job.Name))
+		return connections(job, job.one(tlsExchange(job.Name)))
 	case Raw:
 		return raw(job)
 	case Bulk:
 		return bulk(job)
-	case Hold:
+	case Hold, HoldWeb:
 		return c.hold(job)
+	case Handshakes:
+		return handshakes(job)
+	case Requests:
+		return requests(job)
+	case Download:
+		return download(job)
 	case Drop:
 		return c.drop(), nil
 	case First:
@@ -79,10 +85,12 @@ func (j *Job) pair(n int) (netip.Addr, netip.AddrPort) {
 	return j.Sources[n%len(j.Sources)], netip.AddrPortFrom(dst, j.Port)
 }
 
-// dial connects the n-th pair. The port is chosen when the kernel knows both ends,
-// because one reserved at bind(2) could not be shared between targets.
-func (j *Job) dial(n int) (*net.TCPConn, error) {
-	src, dst := j.pair(n)
+// dial connects the n-th pair.
+func (j *Job) dial(n int) (*net.TCPConn, error) { return dial(j.pair(n)) }
+
+// dial connects. The port is chosen when the kernel knows both ends, because one reserved
+// at bind(2) could not be shared between targets.
+func dial(src netip.Addr, dst netip.AddrPort) (*net.TCPConn, error) {
 	d := net.Dialer{Timeout: timeout, KeepAlive: -1, LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(src, 0)),
 		Control: func(_, _ string, raw syscall.RawConn) (err error) {
 			ctlErr := raw.Control(func(fd uintptr) {
@@ -111,9 +119,12 @@ func (t *tally) fail(err error) {
 	}
 }
 
+// errDone is what a connection ends with that was one more than wanted.
+var errDone = errors.New("as many as wanted")
+
 // connections makes connections one after another on each worker until the time is up,
-// and measures each from dial to answer.
-func connections(job *Job, exchange func(*net.TCPConn) error) (Result, error) {
+// and measures each from dial to answer. One makes the n-th.
+func connections(job *Job, one func(n int) error) (Result, error) {
 	if job.Workers < 1 || len(job.Targets) == 0 {
 		return Result{}, errors.New("connections need workers and targets")
 	}
@@ -129,7 +140,9 @@ func connections(job *Job, exchange func(*net.TCPConn) error) (Result, error) {
 				if from.After(end) {
 					return
 				}
-				if err := one(job, int(next.Add(1)), exchange); err != nil {
+				if err := one(int(next.Add(1) - 1)); errors.Is(err, errDone) {
+					return
+				} else if err != nil {
 					t.fail(err)
 					continue
 				}
@@ -141,13 +154,16 @@ func connections(job *Job, exchange func(*net.TCPConn) error) (Result, error) {
 	return summarize(tallies, time.Since(start)), nil
 }
 
-func one(job *Job, n int, exchange func(*net.TCPConn) error) error {
-	conn, err := job.dial(n)
-	if err != nil {
-		return err
+// one makes the n-th connection of a job and has an exchange on it.
+func (j *Job) one(exchange func(*net.TCPConn) error) func(n int) error {
+	return func(n int) error {
+		conn, err := j.dial(n)
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		return exchange(conn)
 	}
-	defer conn.Close()
-	return exchange(conn)
 }
 
 func summarize(tallies []tally, elapsed time.Duration) Result {
@@ -168,26 +184,39 @@ func summarize(tallies []tally, elapsed time.Duration) Result {
 	return r
 }
 
-// hold opens connections, has each answered once, and keeps them. It stops at the first
-// that fails, which is how far the path goes.
+// hold opens connections, Workers at once, has each answered once, and keeps them. It stops where
+// one fails, which is how far the path goes.
 func (c *client) hold(job *Job) (Result, error) {
 	exchange, err := rawExchange(job.Name)
 	if err != nil {
 		return Result{}, err
 	}
+	if job.Kind == HoldWeb {
+		exchange = webExchange(job.Name)
+	}
 	start, r := time.Now(), Result{}
-	for len(c.held) < job.Count {
-		conn, err := job.dial(len(c.held))
-		if err == nil {
-			if err = exchange(conn); err != nil {
+	for len(c.held) < job.Count && r.Errors == 0 {
+		batch := make([]*net.TCPConn, min(max(job.Workers, 1), job.Count-len(c.held)))
+		errs := make([]error, len(batch))
+		var wg sync.WaitGroup
+		for i := range batch {
+			wg.Go(func() {
+				if batch[i], errs[i] = job.dial(len(c.held) + i); errs[i] == nil {
+					errs[i] = exchange(batch[i])
+				}
+			})
+		}
+		wg.Wait()
+		for i, conn := range batch {
+			switch {
+			case errs[i] == nil:
+				c.held = append(c.held, conn)
+				continue
+			case conn != nil:
 				conn.Close()
 			}
+			r.Errors, r.Why = r.Errors+1, errs[i].Error()
 		}
-		if err != nil {
-			r.Errors, r.Why = 1, err.Error()
-			break
-		}
-		c.held = append(c.held, conn)
 	}
 	r.Count, r.Elapsed = len(c.held), time.Since(start)
 	return r, nil
@@ -220,10 +249,10 @@ func first(job *Job) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	start := time.Now()
+	start, once := time.Now(), job.one(exchange)
 	var last error
 	for n := 0; time.Since(start) < job.Duration; n++ {
-		if last = one(job, n, exchange); last == nil {
+		if last = once(n); last == nil {
 			return Result{Count: 1, Errors: n, Elapsed: time.Since(start), At: time.Now()}, nil
 		}
 		time.Sleep(time.Millisecond) // a refusal costs nothing: do not burn the core the gateway starts on

@@ -10,10 +10,14 @@
 // prepared ClientHello and gets 100 bytes, so that what remains is the proxy and the
 // kernel. Bulk is what comes after the hello, sent from memory without a copy and
 // thrown away unread, so that copies are the proxy's.
+//
+// Proxies that decrypt are measured with HTTP: every name below [WebName] leads to a web
+// server with a certificate for all of them.
 package load
 
 import (
 	"net/netip"
+	"strings"
 	"time"
 )
 
@@ -26,6 +30,7 @@ const (
 	TLSName  = "tls.bench." + Domain
 	RawName  = "raw.bench." + Domain
 	BulkName = "bulk.bench." + Domain
+	WebName  = "web.bench." + Domain // and every name one label below it
 )
 
 // Targets is how many addresses each service has, so that ports do not run out.
@@ -41,12 +46,15 @@ const (
 // answerSize is what the origin answers to a TLS or raw connection.
 const answerSize = 100
 
-var services = map[string]byte{TLSName: 1, RawName: 2, BulkName: 3}
+var services = map[string]byte{TLSName: 1, RawName: 2, BulkName: 3, WebName: 4}
 
 // Addrs returns the addresses of a service in an origin's /16, nil if there is no such
-// service.
+// service. A name one label below a service's has the same.
 func Addrs(origin netip.Prefix, name string) []netip.Addr {
 	third, ok := services[name]
+	if _, parent, below := strings.Cut(name, "."); !ok && below {
+		third, ok = services[parent]
+	}
 	if !ok {
 		return nil
 	}
@@ -79,6 +87,12 @@ const (
 	First   Kind = "first"   // raw connections until one succeeds
 	Resolve Kind = "resolve" // asks the resolver for Name from every source
 	DNS     Kind = "dns"     // questions, see Questions
+	// Of the web server: connections with a TLS handshake and one request each, requests
+	// on connections that stay open, bytes of long answers, and Hold with a request.
+	Handshakes Kind = "handshakes"
+	Requests   Kind = "requests"
+	Download   Kind = "download"
+	HoldWeb    Kind = "hold web"
 )
 
 // Job is one thing for the client to do.
@@ -93,9 +107,10 @@ type Job struct {
 	Duration  time.Duration  `json:"duration,omitempty"`
 	Resolver  netip.AddrPort `json:"resolver,omitzero"`
 	Questions *Questions     `json:"questions,omitempty"`
+	HTTP2     bool           `json:"http2,omitempty"` // Requests: over HTTP/2
 }
 
-// Questions is a DNS load. It comes from many sources, because a resolver that
+// Questions is a DNS load, or who makes handshakes for which new names. It comes from many sources, because a resolver that
 // bounds what one source may ask would otherwise measure its own bound.
 type Questions struct {
 	Base    netip.Addr `json:"base"`    // the first source
@@ -105,6 +120,7 @@ type Questions struct {
 	// each time.
 	Names int    `json:"names"`
 	Tag   string `json:"tag"`   // is in each new name, so that two loads share none
+	Below string `json:"below"` // which name the new ones are below
 	Limit int    `json:"limit"` // questions at most, 0: until Duration
 }
 
@@ -119,5 +135,6 @@ type Result struct {
 	P50     time.Duration `json:"p50"`
 	P99     time.Duration `json:"p99"`
 	Max     time.Duration `json:"max"`
-	At      time.Time     `json:"at,omitzero"` // First: when it succeeded
+	At      time.Time     `json:"at,omitzero"`      // First: when it succeeded
+	Issuer  string        `json:"issuer,omitempty"` // Handshakes: of the certificate shown first
 }

@@ -43,7 +43,7 @@ func raw(job *Job) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	return connections(job, exchange)
+	return connections(job, job.one(exchange))
 }
 
 // bulk reads on Workers connections until the time is up.

@@ -45,8 +45,13 @@ func TestAddrs(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	if got := Addrs(testOrigin, "elsewhere."+Domain); got != nil {
-		t.Errorf("a name without a service has addresses %v", got)
+	for _, name := range []string{"elsewhere." + Domain, "a.b." + WebName, "com", ""} {
+		if got := Addrs(testOrigin, name); got != nil {
+			t.Errorf("%q, a name without a service, has addresses %v", name, got)
+		}
+	}
+	if diff := cmp.Diff(Addrs(testOrigin, WebName), Addrs(testOrigin, "any."+WebName), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
+		t.Errorf("below a service: %s", diff)
 	}
 }
 
@@ -82,7 +87,7 @@ func TestSummarize(t *testing.T) {
 }
 
 func TestAnswerQuestion(t *testing.T) {
-	known := map[string][]netip.Addr{string(packName(RawName)): Addrs(testOrigin, RawName)}
+	known := map[string][]netip.Addr{string(packName(RawName)): Addrs(testOrigin, RawName), string(packName(WebName)): Addrs(testOrigin, WebName)}
 	for _, tt := range []struct {
 		name    string
 		qtype   uint16
@@ -91,6 +96,8 @@ func TestAnswerQuestion(t *testing.T) {
 		{RawName, dns.TypeA, Targets},
 		{RawName, dns.TypeAAAA, 0},
 		{"m1-2f.dns." + Domain, dns.TypeA, 1},
+		{"f1-2f." + WebName, dns.TypeA, Targets},
+		{".", dns.TypeA, 1},
 	} {
 		q := new(dns.Msg).SetQuestion(dns.Fqdn(tt.name), tt.qtype)
 		q.SetEdns0(1232, false)
@@ -136,7 +143,11 @@ func TestAnswerQuestionRefuses(t *testing.T) {
 func TestTraffic(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	served := make(chan error, 1)
-	go func() { served <- Serve(ctx, []netip.Prefix{testOrigin}) }()
+	cert, err := certificate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { served <- Serve(ctx, []netip.Prefix{testOrigin}, cert) }()
 	defer func() {
 		cancel()
 		if err := <-served; err != nil {
@@ -152,8 +163,10 @@ func TestTraffic(t *testing.T) {
 		}
 		return j
 	}
-	repeated := Questions{Base: testAgents[0], Sources: 10, Each: 5, Names: 7, Limit: 500}
-	fresh := Questions{Base: testAgents[0], Sources: 10, Each: 5, Tag: "m", Limit: 500}
+	repeated := Questions{Base: testAgents[0], Sources: 10, Each: 5, Names: 7, Below: "dns." + Domain, Limit: 500}
+	fresh := Questions{Base: testAgents[0], Sources: 10, Each: 5, Tag: "m", Below: "dns." + Domain, Limit: 500}
+	names := Questions{Base: testAgents[0], Sources: 10, Each: 5, Tag: "f", Below: WebName, Limit: 50}
+	http2 := func(j *Job) { j.HTTP2 = true }
 	jobs := []struct {
 		job   Job
 		count func(Result) bool
@@ -164,10 +177,18 @@ func TestTraffic(t *testing.T) {
 		{at(Raw, RawName, nil), func(r Result) bool { return r.Count > 0 && r.P50 > 0 }},
 		{at(Raw, RawName, func(j *Job) { j.Port = AddressPort }), func(r Result) bool { return r.Count > 0 }},
 		{at(Bulk, BulkName, nil), func(r Result) bool { return r.Count == 2 && r.Bytes > bulkSize }},
-		{at(Hold, RawName, func(j *Job) { j.Count = 20 }), func(r Result) bool { return r.Count == 20 }},
-		{at(Drop, RawName, nil), func(r Result) bool { return r.Count == 20 }},
+		{at(Hold, RawName, func(j *Job) { j.Count, j.Workers = 21, 4 }), func(r Result) bool { return r.Count == 21 }},
+		{at(Drop, RawName, nil), func(r Result) bool { return r.Count == 21 }},
 		{at(DNS, "", func(j *Job) { j.Questions, j.Duration = &repeated, 30*time.Second }), func(r Result) bool { return r.Count == 500 }},
 		{at(DNS, "", func(j *Job) { j.Questions, j.Duration = &fresh, 30*time.Second }), func(r Result) bool { return r.Count == 500 }},
+		{at(Handshakes, WebName, nil), func(r Result) bool { return r.Count > 0 && r.P50 > 0 && r.Issuer == TLSName }},
+		{at(Handshakes, WebName, func(j *Job) { j.Questions, j.Duration = &names, 30*time.Second }), func(r Result) bool { return r.Count == 50 }},
+		{at(Requests, "cached."+WebName, nil), func(r Result) bool { return r.Count > 0 && r.P50 > 0 }},
+		{at(Requests, "cached."+WebName, http2), func(r Result) bool { return r.Count > 0 && r.P50 > 0 }},
+		{at(Download, WebName, nil), func(r Result) bool { return r.Count == 2 && r.Bytes > 0 }},
+		{at(Download, WebName, http2), func(r Result) bool { return r.Count == 2 && r.Bytes > 0 }},
+		{at(HoldWeb, WebName, func(j *Job) { j.Count = 20 }), func(r Result) bool { return r.Count == 20 }},
+		{at(Drop, WebName, nil), func(r Result) bool { return r.Count == 20 }},
 	}
 	var in, out bytes.Buffer
 	for _, j := range jobs {
@@ -197,13 +218,14 @@ func TestTraffic(t *testing.T) {
 }
 
 func TestBadJobs(t *testing.T) {
-	in := bytes.NewBufferString(`{"kind":"dance","sources":["10.101.128.1"]}` + "\n" + `{"kind":"raw"}` + "\n" + `{"kind":"dns"}` + "\n")
+	in := bytes.NewBufferString(`{"kind":"dance","sources":["10.101.128.1"]}` + "\n" + `{"kind":"raw"}` + "\n" + `{"kind":"dns"}` + "\n" +
+		`{"kind":"requests","sources":["10.101.128.1"]}` + "\n" + `{"kind":"handshakes","sources":["10.101.128.1"],"questions":{}}` + "\n")
 	var out bytes.Buffer
 	if err := Work(in, &out); err != nil {
 		t.Fatal(err)
 	}
 	dec := json.NewDecoder(&out)
-	for range 3 {
+	for range 5 {
 		var r Result
 		if err := dec.Decode(&r); err != nil || r.Error == "" {
 			t.Errorf("%+v, %v", r, err)

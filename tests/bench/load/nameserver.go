@@ -20,7 +20,7 @@ const batch = 64
 const answerTTL = 3600
 
 // serveNames answers questions at the name server's address of an origin until ctx
-// ends: the services with their addresses, any other name with one made from it.
+// ends: the services and the names below them with their addresses, any other name with one made from it.
 func serveNames(ctx context.Context, origin netip.Prefix) error {
 	conn, err := net.ListenPacket("udp4", Nameserver(origin).String())
 	if err != nil {
@@ -87,6 +87,9 @@ func answerQuestion(buf []byte, n int, known map[string][]netip.Addr) []byte {
 	}
 	end := headerSize + len(name) + fixedSize
 	addrs := known[string(name)]
+	if addrs == nil {
+		addrs = known[string(name[1+int(name[0]):])] // below a service's name
+	}
 	if addrs == nil {
 		addrs = []netip.Addr{madeUp(name)}
 	}

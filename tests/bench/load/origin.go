@@ -27,9 +27,10 @@ import (
 const bulkSize = 8 << 20
 
 // Serve is the origin of several paths, one /16 each. It listens on whatever address of
-// theirs is asked for and returns when ctx ends.
-func Serve(ctx context.Context, origins []netip.Prefix) error {
-	o := &origin{}
+// theirs is asked for and returns when ctx ends. Its web server shows webCert.
+func Serve(ctx context.Context, origins []netip.Prefix, webCert tls.Certificate) error {
+	o := &origin{web: newWeb(webCert)}
+	defer o.web.close()
 	cert, err := certificate()
 	if err != nil {
 		return err
@@ -75,6 +76,7 @@ func (o *origin) accept(ln net.Listener) {
 type origin struct {
 	tls  *tls.Config
 	bulk *os.File
+	web  *web
 }
 
 var answer [answerSize]byte
@@ -82,9 +84,14 @@ var answer [answerSize]byte
 // serve answers and waits for the client to close: whoever closes first keeps the
 // port busy for a while, and that must not be the origin.
 func (o *origin) serve(conn *net.TCPConn) {
-	defer conn.Close()
 	local, _ := netip.ParseAddrPort(conn.LocalAddr().String())
-	switch local.Addr().Unmap().As4()[2] {
+	service := local.Addr().Unmap().As4()[2]
+	if service == services[WebName] {
+		o.web.take(conn)
+		return
+	}
+	defer conn.Close()
+	switch service {
 	case services[TLSName]:
 		c := tls.Server(conn, o.tls)
 		if c.Handshake() != nil {

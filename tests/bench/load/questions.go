@@ -27,6 +27,7 @@ type questions struct {
 	*Questions
 	next    atomic.Int64
 	sources [][]byte // control messages, one per source
+	below   []byte   // in wire form
 }
 
 // ask sends questions from many sources over few sockets, each with a bounded number
@@ -36,7 +37,7 @@ func ask(job *Job) (Result, error) {
 	if job.Questions == nil || job.Questions.Sources < 1 || job.Questions.Each < 1 {
 		return Result{}, errors.New("questions need sources, and how many in a row each asks")
 	}
-	q := &questions{Questions: job.Questions}
+	q := &questions{Questions: job.Questions, below: packName(job.Questions.Below)}
 	for a := q.Base; len(q.sources) < q.Sources; a = a.Next() {
 		q.sources = append(q.sources, (&ipv4.ControlMessage{Src: a.AsSlice()}).Marshal())
 	}
@@ -54,20 +55,25 @@ func ask(job *Job) (Result, error) {
 	return summarize(tallies, time.Since(start)), nil
 }
 
-var suffix = packName("dns." + Domain)
+// label is the first label of name n.
+func (q *Questions) label(n int) []byte {
+	buf := make([]byte, 0, 63)
+	if q.Names > 0 {
+		return strconv.AppendInt(append(buf, "often-"...), int64(n%q.Names), 16)
+	}
+	return strconv.AppendInt(append(append(buf, q.Tag...), '-'), int64(n), 16)
+}
+
+// source is the number of the source that asks for name n.
+func (q *Questions) source(n int) int { return n / q.Each % q.Sources }
 
 // write puts question n into m.
 func (q *questions) write(m *ipv4.Message, id uint16, n int) {
-	label := make([]byte, 0, 63)
-	if q.Names > 0 {
-		label = strconv.AppendInt(append(label, "often-"...), int64(n%q.Names), 16)
-	} else {
-		label = strconv.AppendInt(append(append(label, q.Tag...), '-'), int64(n), 16)
-	}
+	label := q.label(n)
 	b := append(m.Buffers[0][:0], byte(id>>8), byte(id), 1, 0, 0, 1, 0, 0, 0, 0, 0, 0) // recursion desired, one question
-	b = append(append(append(b, byte(len(label))), label...), suffix...)
+	b = append(append(append(b, byte(len(label))), label...), q.below...)
 	m.Buffers[0] = append(b, 0, byte(dns.TypeA), 0, byte(dns.ClassINET))
-	m.OOB = q.sources[n/q.Each%len(q.sources)]
+	m.OOB = q.sources[q.source(n)]
 }
 
 // run keeps one socket's window full until end, then waits for what is open.
