@@ -40,7 +40,8 @@ rules:
 type scene struct {
 	*lab.Lab
 	agent    *lab.Host
-	internet *lab.Website
+	internet *lab.Website // on port 443
+	origin   *origin      // on port 8443
 }
 
 func newScene(opt lab.Options) (*scene, error) {
@@ -54,7 +55,10 @@ func newScene(opt lab.Options) (*scene, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &scene{Lab: l, agent: l.Host(lab.InvoiceAgent), internet: l.Sites[lab.Internet]}
+	s := &scene{Lab: l, agent: l.Host(lab.InvoiceAgent), internet: l.Sites[lab.Internet], origin: &origin{next: make(chan struct{})}}
+	if err := mount(l.Host(lab.Internet), ":8443", l.CA.ServerConfig(), s.origin); err != nil {
+		return nil, errors.Join(err, l.Down())
+	}
 	for _, name := range []string{"*.decrypted.example", splicedName} {
 		if err := s.Upstream.Add(fmt.Sprintf("%s. 60 IN A %s", name, lab.Contoso)); err != nil {
 			return nil, errors.Join(err, l.Down())
