@@ -24,13 +24,14 @@ func ruleset() string {
 	return strings.NewReplacer(
 		"threatGroups:\n", `  - name: judged
     urls: [{host: "*.decrypted.example", methods: [GET, POST, PUT], paths: ["/ok", "/ok/**"]}]
+    mcp: [{host: `+mcpName+`, allowTools: [echo]}]
   - name: spliced
     fqdns: [`+splicedName+`]
 threatGroups:
 `,
 		"rules:\n", `originCAs: [{name: lab, pem: LABCA}]
 rules:
-  - {name: judge,  priority: 1, sources: [foundry-agents], webGroups: [judged], ports: [tcp/443, tcp/8443], action: PERMIT, decrypt: DECRYPT_ALLOWED}
+  - {name: judge,  priority: 1, sources: [foundry-agents], webGroups: [judged], ports: [tcp/443, tcp/8443-8449], action: PERMIT, decrypt: DECRYPT_ALLOWED}
   - {name: splice, priority: 2, sources: [foundry-agents], webGroups: [spliced], ports: [tcp/443], action: PERMIT}
 `,
 	).Replace(lab.Ruleset)
