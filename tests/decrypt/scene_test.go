@@ -23,7 +23,8 @@ const (
 func ruleset() string {
 	return strings.NewReplacer(
 		"threatGroups:\n", `  - name: judged
-    urls: [{host: "*.decrypted.example", methods: [GET, POST, PUT], paths: ["/ok", "/ok/**"]}]
+    urls: [{host: "*.decrypted.example", methods: [GET, POST, PUT], paths: ["/ok", "/ok/**"]},
+           {host: `+grpcName+`, methods: [POST], paths: ["/grpc.testing.TestService/UnaryCall", "/grpc.testing.TestService/Streaming*", "/grpc.testing.TestService/FullDuplexCall"]}]
     mcp: [{host: `+mcpName+`, allowTools: [echo]}]
   - name: spliced
     fqdns: [`+splicedName+`]
