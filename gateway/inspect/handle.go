@@ -198,6 +198,9 @@ func (x *exchange) refused(d policy.Decision, message string) (status int, body 
 			status, body = http.StatusOK, b
 		}
 	}
+	if message == "" {
+		message = x.calls()
+	}
 	x.flow.gate.Refuse(d, name, x.head.method, x.path, status, message)
 	return status, body
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bulkhead-dev/bulkhead/gateway/audit"
 	"github.com/bulkhead-dev/bulkhead/tests/lab"
 )
 
@@ -92,6 +93,11 @@ func TestMCP(t *testing.T) {
 				t.Errorf("%v\n%s", err, out)
 			}
 		})
+		if _, err := s.WaitEvent(within(t), func(e *audit.Event) bool {
+			return e.ClassUID == audit.HTTPActivity && e.DispositionID == blocked && e.DstEndpoint.Port == uint16(port) && e.Message == "calls delete_all"
+		}); err != nil {
+			t.Errorf("event of the refused call: %v", err)
+		}
 		said, err := os.ReadFile(calls)
 		if got := strings.Count(string(said), "called echo\n"); err != nil || got != 3 || strings.Contains(string(said), "delete_all") {
 			t.Errorf("the %s server was called (%v):\n%s", server.name, err, said)
