@@ -44,6 +44,7 @@ type scene struct {
 	agent    *lab.Host
 	internet *lab.Website // on port 443
 	origin   *origin      // on port 8443
+	attacker *lab.Capture // of all that comes to the attacker
 }
 
 func newScene(opt lab.Options) (*scene, error) {
@@ -58,6 +59,9 @@ func newScene(opt lab.Options) (*scene, error) {
 		return nil, err
 	}
 	s := &scene{Lab: l, agent: l.Host(lab.InvoiceAgent), internet: l.Sites[lab.Internet], origin: &origin{next: make(chan struct{})}}
+	if s.attacker, err = l.Host(lab.Attacker).Capture(); err != nil {
+		return nil, errors.Join(err, l.Down())
+	}
 	if err := mount(l.Host(lab.Internet), ":8443", l.CA.ServerConfig(), s.origin); err != nil {
 		return nil, errors.Join(err, l.Down())
 	}
