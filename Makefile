@@ -8,10 +8,11 @@ FUZZTIME ?= 30s
 # A directory with published service-tag files and threat feeds, for the tests that read them.
 export BULKHEAD_DATA ?= $(abspath $(wildcard ../shared/data))
 SOAKTIME ?= 20m
+CLIENTS  := bin/clients
 
 # What the lab's clients and comparisons need beside Go: Debian's package for each
 # program. Nothing is installed that is already there.
-NEEDS := curl:curl python3:python3 node:nodejs nft:nftables openssl:openssl
+NEEDS := curl:curl python3:python3 node:nodejs npm:npm java:openjdk-17-jdk-headless nft:nftables openssl:openssl
 
 .PHONY: help build demo test lint fuzz bench bench-go soak deps clean
 
@@ -59,12 +60,22 @@ else
 endif
 
 deps: ## install the clients that the lab's tests use
-	@missing=; for need in $(NEEDS); do command -v $${need%%:*} >/dev/null 2>&1 || missing="$$missing $${need##*:}"; done; \
+	@missing=; python3 -c 'import ensurepip' 2>/dev/null || missing=" python3-venv"; for need in $(NEEDS); do command -v $${need%%:*} >/dev/null 2>&1 || missing="$$missing $${need##*:}"; done; \
 	if [ -n "$$missing" ]; then \
 		echo "installing$$missing"; \
 		if [ "$$(id -u)" != 0 ]; then echo "install these packages as root:$$missing" >&2; exit 1; fi; \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
 	fi
+	@$(MAKE) --no-print-directory $(CLIENTS)/python $(CLIENTS)/node
+
+# Libraries that agents are written with, for tests/decrypt, in the versions named there.
+$(CLIENTS)/python: tests/decrypt/clients/python/requirements.txt
+	@echo "installing $<"
+	@rm -rf $@ && python3 -m venv $@.new && $@.new/bin/pip install -q --disable-pip-version-check -r $< && mv $@.new $@ && touch $@
+
+$(CLIENTS)/node: tests/decrypt/clients/node/package.json
+	@echo "installing $<"
+	@rm -rf $@ $@.new && mkdir -p $@.new && cp $< $@.new && cd $@.new && npm install --silent --no-package-lock --no-audit --no-fund && mv ../node.new ../node && touch ../node
 
 clean: ## remove what was built
 	rm -rf bin dist

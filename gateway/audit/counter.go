@@ -22,7 +22,7 @@ type key struct {
 	name     string
 	rule     string
 	reason   policy.Reason
-	evidence uint64 // of a repeated permit
+	evidence uint64 // of a repeated permit, or of a request
 }
 
 // counted reports whether records of this kind are counted: denials, and
@@ -70,12 +70,27 @@ func evidence(rec *Record) uint64 {
 	return h.Sum64()
 }
 
+// requested sums up what was asked for: another path or tool that is refused is no
+// repeat, and must not vanish in the count of the first.
+func requested(rec *Record) uint64 {
+	if rec.HTTP == nil || quiet(rec) {
+		return 0
+	}
+	var h maphash.Hash
+	h.SetSeed(evidenceSeed)
+	for _, s := range []string{rec.HTTP.Method, rec.HTTP.Path, rec.Message} {
+		h.WriteString(s)
+		h.WriteByte(0)
+	}
+	return h.Sum64()
+}
+
 func keyOf(rec *Record) key {
 	d := &rec.Decision
 	return key{
 		src: rec.Src.Addr(), dst: rec.Dst.Addr(), port: rec.Dst.Port(), proto: rec.Proto,
 		class: classOf(rec), activity: activityOf(rec), stage: d.Stage, verdict: d.Verdict,
-		name: rec.Host, rule: d.Rule, reason: d.Reason,
+		name: rec.Host, rule: d.Rule, reason: d.Reason, evidence: requested(rec),
 	}
 }
 

@@ -51,6 +51,21 @@ func TestRepeatsAreCounted(t *testing.T) {
 	mustVerify(t, l.path)
 }
 
+// TestEachRequestIsAnEvent: what was asked for last is not hidden behind what was asked for first.
+func TestEachRequestIsAnEvent(t *testing.T) {
+	l := newTestLog(t, nil)
+	for _, path := range []string{"/repos", "/exfil", "/repos"} {
+		rec := deny("10.20.1.4", 443)
+		rec.Class, rec.HTTP = HTTPActivity, &HTTP{Method: "GET", Path: path, Status: 403}
+		l.record(rec)
+	}
+	l.flush()
+	if got := decisions(l.events()); len(got) != 2 {
+		t.Errorf("%d events of two paths", len(got))
+	}
+	l.close()
+}
+
 func TestCloseWritesCounts(t *testing.T) {
 	l := newTestLog(t, nil)
 	l.record(deny("10.20.1.4", 22), deny("10.20.1.4", 22), deny("10.20.1.4", 22))

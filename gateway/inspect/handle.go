@@ -118,6 +118,12 @@ func (x *exchange) forward(w http.ResponseWriter, r *http.Request) {
 	out := r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
 	out.URL, out.Host = u, x.to.field()
 	ww := &writer{ResponseWriter: w}
+	// Origins may answer before they have read everything. Without this the server of
+	// HTTP/1 would read the rest of the body itself, up to 256 KiB, and throw it away; on HTTP/2
+	// it is not needed, and an error.
+	if f.guard != nil && http.NewResponseController(w).EnableFullDuplex() != nil {
+		panic(http.ErrAbortHandler)
+	}
 	if x.head.upgrade {
 		// Fields that the agent might name here would not reach the origin.
 		out.Header["Connection"] = []string{"Upgrade"}
@@ -191,6 +197,9 @@ func (x *exchange) refused(d policy.Decision, message string) (status int, body 
 		if b, err := x.messages.Refuse("egress denied", answer); err == nil && b != nil {
 			status, body = http.StatusOK, b
 		}
+	}
+	if message == "" {
+		message = x.calls()
 	}
 	x.flow.gate.Refuse(d, name, x.head.method, x.path, status, message)
 	return status, body

@@ -6,6 +6,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/bulkhead-dev/bulkhead/gateway/inspect/mcp"
@@ -37,6 +38,30 @@ func (x *exchange) readMessages(r *http.Request) (messages []policy.RPC, why str
 	r.Header.Del("Trailer")
 	r.Header.Del("Expect") // the body is here
 	return messages, ""
+}
+
+// maxCalls bounds what is written down of the tools that a refused request calls.
+const maxCalls = 256
+
+// calls names those tools for the audit, in ASCII, so that what looks alike is told apart.
+func (x *exchange) calls() string {
+	if x.messages == nil {
+		return ""
+	}
+	var tools []string
+	for _, m := range x.messages.Messages {
+		if m.RPC.Tool != "" {
+			tools = append(tools, strings.Trim(strconv.QuoteToASCII(m.RPC.Tool), `"`))
+		}
+	}
+	if len(tools) == 0 {
+		return ""
+	}
+	s := "calls " + strings.Join(tools, ", ")
+	if len(s) > maxCalls {
+		s = s[:maxCalls] + "…"
+	}
+	return s
 }
 
 // errAnswer is an answer that cannot be passed on.

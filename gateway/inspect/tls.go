@@ -96,6 +96,15 @@ type greeting struct {
 	flow     *flow
 	leaf     *tls.Certificate
 	answered atomic.Bool // our certificate is on its way
+	alert    *alertWatch // nil once the handshake is over
+}
+
+func (g *greeting) Read(b []byte) (int, error) {
+	n, err := g.Conn.Read(b)
+	if g.alert != nil {
+		g.alert.watch(b[:n])
+	}
+	return n, err
 }
 
 // CloseWrite lets the end of an answer arrive before a reset does.
@@ -128,7 +137,7 @@ func (s *Server) ServeTLS(ctx context.Context, client net.Conn, facts policy.Flo
 	defer f.origin.close()
 	defer f.transport.CloseIdleConnections()
 
-	raw := &greeting{Conn: client, flow: f, leaf: leaf}
+	raw := &greeting{Conn: client, flow: f, leaf: leaf, alert: &alertWatch{}}
 	tc := tls.Server(raw, s.front)
 	within, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	err = tc.HandshakeContext(within)
@@ -139,6 +148,7 @@ func (s *Server) ServeTLS(ctx context.Context, client net.Conn, facts policy.Flo
 		}
 		return
 	}
+	raw.alert = nil
 	state := tc.ConnectionState()
 	if s.decryption.Accepted != nil && !state.DidResume {
 		s.decryption.Accepted(facts)
@@ -162,7 +172,7 @@ func (s *Server) leaf(ctx context.Context, name string) (*tls.Certificate, error
 
 // failed writes down why a client's handshake did not end well.
 func (s *Server) failed(g *greeting, facts policy.Flow, err error) {
-	if g.answered.Load() && rejected(err) {
+	if g.answered.Load() && (g.alert.distrusts() || rejected(err)) {
 		g.flow.gate.Fail(denial(policy.ReasonCARejected), "the client did not take the gateway's certificate: "+err.Error())
 		if s.decryption.Rejected != nil {
 			s.decryption.Rejected(facts)

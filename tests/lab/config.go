@@ -3,9 +3,11 @@ package lab
 import (
 	_ "embed"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -71,7 +73,12 @@ func newPaths(dir string) Paths {
 func (l *Lab) WriteRuleset(yaml string) error {
 	// In one step, so that the gateway never reads half of it.
 	tmp := l.Paths.Ruleset + ".new"
-	if err := os.WriteFile(tmp, []byte(strings.ReplaceAll(yaml, "FEEDS", l.feeds())), 0o644); err != nil {
+	origins, err := json.Marshal(string(l.CA.PEM)) // a JSON string is a YAML one
+	if err != nil {
+		return err
+	}
+	yaml = strings.NewReplacer("FEEDS", l.feeds(), "LABCA", string(origins)).Replace(yaml)
+	if err := os.WriteFile(tmp, []byte(yaml), 0o644); err != nil {
 		return err
 	}
 	return os.Rename(tmp, l.Paths.Ruleset)
@@ -101,6 +108,9 @@ func (l *Lab) writeFiles(ruleset string, configure func(map[string]any)) error {
 		filepath.Join(l.feeds(), "ipsum.netset"): []byte(feed),
 		filepath.Join(dir, "servicetags.json"):   tags,
 		l.Paths.Trust:                            l.CA.PEM,
+	}
+	if l.Root != nil {
+		files[l.Paths.Trust] = slices.Concat(l.CA.PEM, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: l.Root.Raw}))
 	}
 	config := map[string]any{
 		"policy":      map[string]any{"file": l.Paths.Ruleset},

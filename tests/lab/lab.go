@@ -10,6 +10,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
+
+	"github.com/bulkhead-dev/bulkhead/gateway/ca"
 )
 
 // Options say what kind of lab to build. The zero value is a lab without a
@@ -18,10 +21,13 @@ import (
 type Options struct {
 	// Gateway is the path of the bulkhead binary. Empty: none, see above.
 	Gateway string
-	// Ruleset is YAML; empty is the package's Ruleset. FEEDS in it is replaced.
+	// Ruleset is YAML; empty is the package's Ruleset. FEEDS in it stands for the folder of the
+	// feeds, LABCA for the certificate that signed every origin.
 	Ruleset string
 	// Configure may change the gateway's configuration before it is written.
 	Configure func(config map[string]any)
+	// Decrypt makes a root for the gateway, which agents then trust, and configures it.
+	Decrypt bool
 	// TwoArm gives the gateway a second interface for the agents' side.
 	TwoArm bool
 	// Dir takes the lab's files and is kept; empty is a temporary folder, removed by Down.
@@ -35,6 +41,8 @@ type Lab struct {
 	Paths Paths
 	// CA signed every server of the lab; the agents trust it.
 	CA *Authority
+	// Root is the gateway's own, nil unless it decrypts.
+	Root *x509.Certificate
 	// Upstream is Azure's resolver, 168.63.129.16; Rogue is the attacker's.
 	Upstream, Rogue *Nameserver
 	// What stands on the hosts, by host.
@@ -116,7 +124,20 @@ func (l *Lab) prepare(opt Options) (err error) {
 	if l.CA, err = NewAuthority("Bulkhead Lab Root"); err != nil {
 		return err
 	}
-	return l.writeFiles(opt.Ruleset, opt.Configure)
+	configure := opt.Configure
+	if opt.Decrypt {
+		files := ca.Files{Certificate: filepath.Join(l.Paths.Dir, "root.crt"), Key: filepath.Join(l.Paths.Dir, "root.key")}
+		if l.Root, err = files.Init("Bulkhead Lab Decryption", 24*time.Hour, time.Now()); err != nil {
+			return err
+		}
+		configure = func(config map[string]any) {
+			config["ca"] = map[string]any{"file": files.Certificate, "keyFile": files.Key}
+			if opt.Configure != nil {
+				opt.Configure(config)
+			}
+		}
+	}
+	return l.writeFiles(opt.Ruleset, configure)
 }
 
 // addHost creates a host that asks the gateway for names and trusts the lab's roots.
@@ -132,8 +153,11 @@ func (l *Lab) addHost(name string, addr netip.Addr) (*Host, error) {
 	if AgentSubnet.Contains(addr) {
 		resolver = l.NextHop()
 	}
-	for _, v := range []string{"SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "GIT_SSL_CAINFO"} {
-		h.env = append(h.env, v+"="+l.Paths.Trust)
+	// The gateway trusts no origin for the lab's sake: what it trusts is in its ruleset.
+	if name != Gateway {
+		for _, v := range []string{"SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "GIT_SSL_CAINFO"} {
+			h.env = append(h.env, v+"="+l.Paths.Trust)
+		}
 	}
 	h.env = append(h.env, "BULKHEAD_LAB_HOST="+name)
 	if err := h.writeEtc("resolv.conf", fmt.Sprintf("nameserver %s\noptions timeout:2 attempts:1\n", resolver)); err != nil {
@@ -175,6 +199,9 @@ func (l *Lab) Hosts() []*Host {
 func (l *Lab) Roots() *x509.CertPool {
 	pool := x509.NewCertPool()
 	pool.AddCert(l.CA.Cert)
+	if l.Root != nil {
+		pool.AddCert(l.Root)
+	}
 	return pool
 }
 

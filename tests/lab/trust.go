@@ -53,6 +53,9 @@ func NewAuthority(name string) (*Authority, error) {
 		PEM: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})}, nil
 }
 
+// Key signs, for certificates that Leaf does not issue: those that are wrong.
+func (a *Authority) Key() crypto.Signer { return a.key }
+
 // Leaf issues, or finds again, a certificate for a name or an address.
 func (a *Authority) Leaf(name string) (*tls.Certificate, error) {
 	a.mu.Lock()
