@@ -43,13 +43,17 @@ func (p *path) writeRuleset(prefixes int, spare string) error {
 	for i := uint32(1); len(list) < prefixes; i++ {
 		list = append(list, netip.AddrFrom4([4]byte{66, byte(i >> 15), byte(i >> 7), byte(i << 1)}).String()+"/32")
 	}
-	text := strings.NewReplacer("AGENTS", p.agents.String(), "PREFIXES", strings.Join(list, ", "), "FEEDS", p.dir).Replace(ruleset)
+	text := strings.NewReplacer("AGENTS", p.agents.String(), "PREFIXES", strings.Join(list, ", "), "FEEDS", p.feeds()).Replace(ruleset)
 	file := filepath.Join(p.dir, "ruleset.yaml")
 	if err := os.WriteFile(file+".new", []byte(text), 0o644); err != nil {
 		return err
 	}
 	return os.Rename(file+".new", file)
 }
+
+// feeds is a directory of its own: the gateway reads the ruleset again when anything in it
+// changes, and beside the audit that is after every event.
+func (p *path) feeds() string { return filepath.Join(p.dir, "feeds") }
 
 // startBulkhead configures the gateway as its documentation says; only the bounds on
 // what one agent may have open are raised, because here one agent stands for many.
@@ -61,7 +65,10 @@ func (p *path) startBulkhead(binary string, prefixes int) error {
 	for i := range uint32(feedSize) {
 		fmt.Fprintln(&feed, netip.AddrFrom4([4]byte{185, byte(i >> 16), byte(i >> 8), byte(i)}))
 	}
-	if err := os.WriteFile(filepath.Join(p.dir, "ipsum.netset"), []byte(feed.String()), 0o644); err != nil {
+	if err := os.MkdirAll(p.feeds(), 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(p.feeds(), "ipsum.netset"), []byte(feed.String()), 0o644); err != nil {
 		return err
 	}
 	return p.configureBulkhead(binary, nil)
@@ -75,7 +82,7 @@ func (p *path) configureBulkhead(binary string, more map[string]any) error {
 		"policy": map[string]any{"file": filepath.Join(p.dir, "ruleset.yaml")},
 		"agents": []string{p.agents.String()},
 		"dns":    map[string]any{"listen": p.resolver.String(), "upstream": []string{load.Nameserver(p.origin).String()}},
-		"feeds":  map[string]any{"dir": p.dir},
+		"feeds":  map[string]any{"dir": p.feeds()},
 		"audit":  map[string]any{"file": filepath.Join(p.dir, "audit.jsonl")},
 		"admin":  map[string]any{"listen": adminAddr},
 		"state":  map[string]any{"dir": filepath.Join(p.dir, "state")},
