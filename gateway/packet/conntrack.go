@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/bulkhead-dev/bulkhead/gateway/policy"
@@ -68,13 +67,8 @@ func parseTracked(data []byte) (tracked, bool) {
 	if len(data) < nfgenmsgLen || data[0] != unix.AF_INET {
 		return e, false
 	}
-	ad, err := netlink.NewAttributeDecoder(data[nfgenmsgLen:])
-	if err != nil {
-		return e, false
-	}
-	for ad.Next() {
-		b := ad.Bytes()
-		switch ad.Type() {
+	whole := each(data[nfgenmsgLen:], func(kind uint16, b []byte) {
+		switch kind {
 		case ctaTupleOrig:
 			e.rawTuple = b
 			e.conn = parseTuple(b)
@@ -89,8 +83,8 @@ func parseTracked(data []byte) (tracked, bool) {
 		case ctaID:
 			e.rawID = b
 		}
-	}
-	return e, ad.Err() == nil && e.conn.Src.IsValid() && e.conn.Dst.IsValid()
+	})
+	return e, whole && e.conn.Src.IsValid() && e.conn.Dst.IsValid()
 }
 
 func parseTuple(b []byte) Conn {
@@ -133,15 +127,18 @@ func parseTuple(b []byte) Conn {
 	return c
 }
 
-// each walks nested attributes; what is malformed ends the walk.
-func each(b []byte, f func(kind uint16, b []byte)) {
-	ad, err := netlink.NewAttributeDecoder(b)
-	if err != nil {
-		return
+// each walks attributes, and reports whether it came to their end. What is malformed ends the
+// walk. A kind comes without the flags of its upper bits (NLA_TYPE_MASK of linux/netlink.h).
+func each(b []byte, f func(kind uint16, b []byte)) (whole bool) {
+	for len(b) >= unix.SizeofNlAttr {
+		n := int(binary.NativeEndian.Uint16(b))
+		if n < unix.SizeofNlAttr || n > len(b) {
+			return false
+		}
+		f(binary.NativeEndian.Uint16(b[2:])&^(unix.NLA_F_NESTED|unix.NLA_F_NET_BYTEORDER), b[unix.SizeofNlAttr:n])
+		b = b[min(align(n), len(b)):]
 	}
-	for ad.Next() {
-		f(ad.Type(), ad.Bytes())
-	}
+	return len(b) == 0
 }
 
 // nested is the number in an attribute within b.

@@ -1,10 +1,12 @@
 package packet
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"syscall"
 	"time"
 
 	"github.com/mdlayher/netlink"
@@ -32,6 +34,10 @@ type Flow struct {
 	Duration          time.Duration
 }
 
+// gather is how long events are left to gather once there are no more: a wakeup for each of
+// many flows costs more than what is done about it. Nothing waits for an event but the audit.
+const gather = 5 * time.Millisecond
+
 // Flows calls f for the beginning and the end of every forwarded flow until ctx
 // ends. Flows that the enforcer has are not among them: it knows more of those.
 func (t *Table) Flows(ctx context.Context, f func(Flow)) error {
@@ -50,9 +56,14 @@ func (t *Table) Flows(ctx context.Context, f func(Flow)) error {
 			return fmt.Errorf("conntrack events: %w", explain(err))
 		}
 	}
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
 	f(Flow{Event: FlowsLost})
+	in := reader{raw: raw, buf: make([]byte, 64<<10)}
 	for {
-		msgs, err := c.Receive()
+		b, err := in.next()
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -62,17 +73,61 @@ func (t *Table) Flows(ctx context.Context, f func(Flow)) error {
 		case err != nil:
 			return fmt.Errorf("reading conntrack events: %w", err)
 		}
-		for _, m := range msgs {
-			if flow, ok := parseFlow(m); ok {
+		eachMessage(b, func(kind uint16, data []byte) {
+			if flow, ok := parseFlow(kind, data); ok {
 				f(flow)
 			}
-		}
+		})
 	}
 }
 
-func parseFlow(m netlink.Message) (Flow, bool) {
+// reader reads a netlink socket datagram by datagram into one buffer.
+type reader struct {
+	raw syscall.RawConn
+	buf []byte
+}
+
+// next waits for a datagram, which is valid until the next one.
+func (r *reader) next() ([]byte, error) {
+	var n int
+	var err error
+	gathered := false
+	closed := r.raw.Read(func(fd uintptr) bool {
+		for {
+			n, err = unix.Read(int(fd), r.buf)
+			switch {
+			case err == unix.EINTR:
+			case err != unix.EAGAIN:
+				return true
+			case gathered:
+				return false
+			default:
+				gathered = true
+				time.Sleep(gather)
+			}
+		}
+	})
+	if err = cmp.Or(closed, err); err != nil {
+		return nil, err
+	}
+	return r.buf[:n], nil
+}
+
+// eachMessage walks the messages of a datagram; what is malformed ends the walk.
+func eachMessage(b []byte, f func(kind uint16, data []byte)) {
+	for len(b) >= unix.NLMSG_HDRLEN {
+		n := int(binary.NativeEndian.Uint32(b))
+		if n < unix.NLMSG_HDRLEN || n > len(b) {
+			return
+		}
+		f(binary.NativeEndian.Uint16(b[4:]), b[unix.NLMSG_HDRLEN:n])
+		b = b[min(align(n), len(b)):]
+	}
+}
+
+func parseFlow(kind uint16, data []byte) (Flow, bool) {
 	var event FlowEvent
-	switch m.Header.Type {
+	switch kind {
 	case unix.NFNL_SUBSYS_CTNETLINK<<8 | ctMsgNew:
 		event = FlowOpened
 	case unix.NFNL_SUBSYS_CTNETLINK<<8 | ctMsgDelete:
@@ -80,7 +135,7 @@ func parseFlow(m netlink.Message) (Flow, bool) {
 	default:
 		return Flow{}, false
 	}
-	e, ok := parseTracked(m.Data)
+	e, ok := parseTracked(data)
 	if !ok || e.mark != ctForward {
 		return Flow{}, false
 	}

@@ -4,10 +4,12 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/bulkhead-dev/bulkhead/gateway/policy"
 )
@@ -67,6 +69,7 @@ func FuzzMessages(f *testing.F) {
 	})
 	f.Add(append(nfgenmsg(2, logGroup), log...))
 	f.Add(trackedMessage())
+	f.Add(datagram(ctMsgNew, ctMsgDelete))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if d, ok := parseLog(b); ok && (d.Count != 1 || !d.Src.IsValid() || d.Cause == 0) {
 			t.Errorf("%+v", d)
@@ -74,6 +77,11 @@ func FuzzMessages(f *testing.F) {
 		if e, ok := parseTracked(b); ok && (!e.conn.Src.Addr().Is4() || e.duration() < 0) {
 			t.Errorf("%+v", e)
 		}
+		eachMessage(b, func(kind uint16, data []byte) {
+			if flow, ok := parseFlow(kind, data); ok && (flow.Event == FlowsLost || !flow.Src.IsValid()) {
+				t.Errorf("%+v", flow)
+			}
+		})
 		for _, set := range []string{setDenied, setDeniedNoPorts, setUnlogged, setUnloggedOther} {
 			parseDenied(set, b)
 		}
@@ -95,6 +103,54 @@ func TestParseTracked(t *testing.T) {
 	want := Conn{netip.MustParseAddrPort("10.20.1.10:40000"), netip.MustParseAddrPort("198.51.100.1:7000"), policy.TCP}
 	if !ok || e.conn != want || e.mark != 0x42483 || e.bytesOut != 384 {
 		t.Errorf("%v %+v", ok, e)
+	}
+}
+
+// datagram is a message of each kind about the same connection, as read from a socket.
+func datagram(kinds ...uint16) []byte {
+	var b []byte
+	for _, kind := range kinds {
+		data := trackedMessage()
+		b = binary.NativeEndian.AppendUint32(b, uint32(unix.NLMSG_HDRLEN+len(data)))
+		b = binary.NativeEndian.AppendUint16(b, unix.NFNL_SUBSYS_CTNETLINK<<8|kind)
+		b = append(append(b, make([]byte, 10)...), data...)
+	}
+	return b
+}
+
+func TestEachMessage(t *testing.T) {
+	two := datagram(ctMsgNew, ctMsgDelete)
+	lying := slices.Clone(two)
+	binary.NativeEndian.PutUint32(lying, uint32(len(lying)+1))
+	short := slices.Clone(two)
+	binary.NativeEndian.PutUint32(short, unix.NLMSG_HDRLEN-1)
+	for _, c := range []struct {
+		name string
+		in   []byte
+		want []FlowEvent
+	}{
+		{"two", two, []FlowEvent{FlowOpened, FlowClosed}},
+		{"another kind", datagram(ctMsgGet), nil},
+		{"the second is cut", two[:len(two)-1], []FlowEvent{FlowOpened}},
+		{"longer than the datagram", lying, nil},
+		{"shorter than a header", short, nil},
+		{"nothing", nil, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var got []FlowEvent
+			eachMessage(c.in, func(kind uint16, data []byte) {
+				if flow, ok := parseFlow(kind, data); ok {
+					got = append(got, flow.Event)
+				}
+			})
+			if !slices.Equal(got, c.want) {
+				t.Errorf("got %v, want %v", got, c.want)
+			}
+		})
+	}
+	read := func() { eachMessage(two, func(kind uint16, data []byte) { parseFlow(kind, data) }) }
+	if n := testing.AllocsPerRun(100, read); n > 0 {
+		t.Errorf("%v allocations for two events", n)
 	}
 }
 

@@ -48,7 +48,7 @@ type need struct {
 func needs() []need {
 	return []need{
 		{"nftables", "CONFIG_NF_TABLES_INET", rule{accept}},
-		{"connection tracking", "CONFIG_NFT_CT", rule{established, setCtMark(ctForward)}},
+		{"connection tracking", "CONFIG_NFT_CT", rule{established, confirmed, setCtMark(ctForward), noEvents}},
 		{"TPROXY", "CONFIG_NFT_TPROXY", rule{isIPv4, proto(policy.TCP), {exprs: []expr.Any{
 			&expr.Immediate{Register: reg1, Data: be16(1)}, &expr.TProxy{Family: unix.NFPROTO_IPV4, RegPort: reg1}}}}},
 		{"socket matching", "CONFIG_NFT_SOCKET", rule{transparentSocket}},

@@ -169,6 +169,9 @@ func serviceKey(a netip.Addr, p policy.Proto, port uint16) []byte {
 func (b *builder) admission() {
 	b.forward = b.chain("forward_it", nil)
 	b.forward.add(notIn(b.lease, fieldFamily), goto_(b.refuse[CauseNotReady]))
+	// The kernel does not tell of a connection that was let through as something else (see
+	// noEvents). So that cannot become a flow that nobody writes down.
+	b.forward.add(confirmed, notCtMark(ctForward), goto_(b.refuse[CauseNotReady]))
 	b.forward.add(overConnections(b.connections, b.cfg.FlowsPerSource), goto_(b.refuse[CauseOverload]))
 	b.forward.add(setCtMark(ctForward), setMark(forwardMark), accept)
 
@@ -182,39 +185,52 @@ func (b *builder) admission() {
 // is refused with its first part too: it would only wait in memory.
 func (b *builder) fragments() {
 	c := b.chain("fragments", &hook{nftables.ChainTypeFilter, nftables.ChainHookPrerouting, "prerouting", -450, true})
-	c.add(in(b.agents, fieldSource), isFragment, goto_(b.refuse[CauseFragment]))
+	c.add(isFragment, in(b.agents, fieldSource), goto_(b.refuse[CauseFragment]))
+}
+
+// admitted are the ways of packets whose connection was decided before; what they leave
+// open is decided anew. Sources are looked at all the same: a connection's packets may be forged.
+func (b *builder) admitted() (forwarded, enforced *chain) {
+	forwarded = b.chain("forwarded", nil)
+	forwarded.add(notIn(b.agents, fieldSource), accept) // the way back
+	forwarded.add(notReturnable, goto_(b.spoofed))
+	forwarded.add(proto(policy.TCP), notOpening, established, setMark(forwardMark), accept)
+	forwarded.add(notProto(policy.TCP), known, setMark(forwardMark), accept)
+
+	enforced = b.chain("enforced", nil)
+	enforced.add(notIn(b.agents, fieldSource), return_)
+	enforced.add(notReturnable, goto_(b.spoofed))
+	enforced.add(proto(policy.TCP), tproxy(b.cfg.Listener), setMark(redirectMark), accept)
+	enforced.add(goto_(b.refuse[CauseNotReady]))
+	return forwarded, enforced
 }
 
 // prerouting decides every packet of an agent. Packets of others only pass: they
-// are replies, for us, or refused in the forward chain.
+// are replies, for us, or refused in the forward chain. What most packets need stands
+// first: they belong to connections that were admitted.
 func (b *builder) prerouting(table *policy.KernelTable) {
 	six := b.chain("prerouting6", nil)
 	six.add(isICMPv6, in(b.discovery, fieldICMPv6), accept)
 	six.add(isUnicast, goto_(b.refuse[CauseIPv6]))
 	six.add(accept)
 
-	again := b.chain("admitted", nil)
-	again.add(ctMark(ctForward), setMark(forwardMark), accept)
-	again.add(ctMark(ctEnforce), proto(policy.TCP), tproxy(b.cfg.Listener), setMark(redirectMark), accept)
-	again.add(ctMark(ctEnforce), proto(policy.TCP), goto_(b.refuse[CauseNotReady]))
-
+	forwarded, enforced := b.admitted()
 	fresh := b.classes(table)
 
 	c := b.chain("prerouting", &hook{nftables.ChainTypeFilter, nftables.ChainHookPrerouting, "prerouting", -150, true})
+	c.add(ctMark(ctForward), jump(forwarded))
+	c.add(ctMark(ctEnforce), proto(policy.TCP), notOpening, established, jump(enforced))
+	// The enforcer may dial with the agent's address; the replies are for its socket.
+	c.add(ctMark(ctDial), in(b.agents, fieldDest), proto(policy.TCP), transparentSocket, setMark(redirectMark), accept)
+	c.add(ctMark(ctDial), accept)
 	c.add(fromLo, accept)
 	c.add(isIPv6, goto_(six))
-	// The enforcer may dial with the agent's address; the replies are for its socket.
-	c.add(ctMark(ctDial), proto(policy.TCP), isIPv4, transparentSocket, setMark(redirectMark), accept)
-	c.add(ctMark(ctDial), accept)
 	// Others: replies, or for us, or for an agent, which the forward chain refuses. What else
 	// they would have forwarded ends here, before the kernel answers it with an error.
-	c.add(notIn(b.agents, fieldSource), ctMark(ctForward), accept)
 	c.add(notIn(b.agents, fieldSource), notIn(b.agents, fieldDest), isUnicast, goto_(b.spoofed))
 	c.add(notIn(b.agents, fieldSource), accept)
 	c.add(notReturnable, goto_(b.spoofed))
 	c.add(invalid, drop)
-	c.add(proto(policy.TCP), notOpening, established, jump(again))
-	c.add(notProto(policy.TCP), known, jump(again))
 	// An ICMP error belongs to the connection that it is about: to mark it would mark that.
 	// So about flows that are not forwarded, none is.
 	c.add(notProto(policy.TCP), related, goto_(b.refuse[CauseDefault]))
@@ -336,8 +352,8 @@ func (b *builder) input() {
 // forwarding lets through what prerouting marked, and the way back.
 func (b *builder) forwarding() {
 	c := b.chain("forward", &hook{nftables.ChainTypeFilter, nftables.ChainHookForward, "forward", 0, false})
-	c.add(isIPv6, goto_(b.refuse[CauseIPv6]))
 	c.add(ctMark(ctForward), accept)
+	c.add(isIPv6, goto_(b.refuse[CauseIPv6]))
 	c.add(in(b.agents, fieldSource), goto_(b.refuse[CauseDefault]))
 	// The far side of a flow that was withdrawn learns that it is over.
 	c.add(in(b.agents, fieldDest), proto(policy.TCP), setMark(CauseSpoof.mark()), goto_(b.others))

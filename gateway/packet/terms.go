@@ -102,6 +102,9 @@ var (
 	known       = ctState("established,related", expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED)
 	related     = ctState("related", expr.CtStateBitRELATED)
 	invalid     = ctState("invalid", expr.CtStateBitINVALID)
+	// confirmed: an earlier packet of the connection was let through
+	// (IPS_CONFIRMED of linux/netfilter/nf_conntrack_common.h).
+	confirmed = ctBits("ct status confirmed", expr.CtKeySTATUS, 1<<3)
 )
 
 func ifname(s string) []byte {
@@ -114,9 +117,11 @@ func fibTerm(text string, op expr.CmpOp, kind uint32) term {
 	return cmpTerm(text, &expr.Fib{Register: reg1, FlagDADDR: true, ResultADDRTYPE: true}, op, host(kind))
 }
 
-func ctState(names string, bits uint32) term {
-	return term{text: "ct state " + names, exprs: []expr.Any{
-		&expr.Ct{Key: expr.CtKeySTATE, Register: reg1},
+func ctState(names string, bits uint32) term { return ctBits("ct state "+names, expr.CtKeySTATE, bits) }
+
+func ctBits(text string, key expr.CtKey, bits uint32) term {
+	return term{text: text, exprs: []expr.Any{
+		&expr.Ct{Key: key, Register: reg1},
 		&expr.Bitwise{SourceRegister: reg1, DestRegister: reg1, Len: 4, Mask: host(bits), Xor: host(0)},
 		&expr.Cmp{Op: expr.CmpOpNeq, Register: reg1, Data: host(0)},
 	}}
@@ -143,8 +148,12 @@ func ports(lo, hi uint16) term {
 	}}
 }
 
-func ctMark(n uint32) term {
-	return cmpTerm(fmt.Sprintf("ct mark 0x%08x", n), &expr.Ct{Key: expr.CtKeyMARK, Register: reg1}, expr.CmpOpEq, host(n))
+func ctMark(n uint32) term { return ctMarkTerm(n, "", expr.CmpOpEq) }
+
+func notCtMark(n uint32) term { return ctMarkTerm(n, "!= ", expr.CmpOpNeq) }
+
+func ctMarkTerm(n uint32, not string, op expr.CmpOp) term {
+	return cmpTerm(fmt.Sprintf("ct mark %s0x%08x", not, n), &expr.Ct{Key: expr.CtKeyMARK, Register: reg1}, op, host(n))
 }
 
 func setCtMark(n uint32) term {
@@ -274,6 +283,7 @@ var (
 	masquerade = term{text: "masquerade", exprs: []expr.Any{&expr.Masq{}}}
 	accept     = verdict("accept", expr.VerdictAccept, "")
 	drop       = verdict("drop", expr.VerdictDrop, "")
+	return_    = verdict("return", expr.VerdictReturn, "")
 	reset      = term{text: "reject with tcp reset", exprs: []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_TCP_RST}}}
 	prohibited = term{text: "reject with icmpx admin-prohibited", exprs: []expr.Any{
 		&expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_ADMIN_PROHIBITED}}}

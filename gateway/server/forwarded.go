@@ -17,6 +17,10 @@ const (
 	leaseEvery = time.Second
 )
 
+// maxWriting bounds the events of forwarded flows that are on their way to the disk; beyond,
+// the kernel's wait for their reader.
+const maxWriting = 1024
+
 // ledger knows the forwarded flows whose beginning is in the audit and whose end is not.
 type ledger struct {
 	mu   sync.Mutex
@@ -24,6 +28,8 @@ type ledger struct {
 	// withdrawn are those that a new ruleset ends, and what it said. Their end, with its
 	// bytes, is still to come.
 	withdrawn map[packet.Conn]withdrawal
+	// writing holds a token for each event that is on its way to the disk.
+	writing chan struct{}
 	// kept is true once the kernel's events are being read and what was there before
 	// them has been entered.
 	kept bool
@@ -35,6 +41,10 @@ type withdrawal struct {
 	digest   string
 }
 
+func newLedger() ledger {
+	return ledger{open: map[packet.Conn]bool{}, withdrawn: map[packet.Conn]withdrawal{}, writing: make(chan struct{}, maxWriting)}
+}
+
 // withdraw notes whether a flow is being ended by a new ruleset.
 func (l *ledger) withdraw(c packet.Conn, d policy.Decision, digest string, ended bool) {
 	l.mu.Lock()
@@ -42,9 +52,6 @@ func (l *ledger) withdraw(c packet.Conn, d policy.Decision, digest string, ended
 	if !ended {
 		delete(l.withdrawn, c) // it outlived the attempt, and is permitted again
 		return
-	}
-	if l.withdrawn == nil {
-		l.withdrawn = map[packet.Conn]withdrawal{}
 	}
 	d.Verdict = policy.Deny // also where it now needs the enforcer, which it cannot be given to
 	l.withdrawn[c] = withdrawal{d, digest}
@@ -124,9 +131,6 @@ func (s *Server) forwardedOpen(c packet.Conn, message string) {
 	l := &s.ledger
 	l.mu.Lock()
 	known := l.open[c]
-	if l.open == nil {
-		l.open = map[packet.Conn]bool{}
-	}
 	l.open[c] = true
 	l.mu.Unlock()
 	if known {
@@ -155,7 +159,9 @@ func (s *Server) forwardedClose(f packet.Flow, message string) {
 // enter writes an event down without waiting, so that the reader of the kernel's events keeps up.
 // What is not written ends the lease.
 func (s *Server) enter(rec audit.Record) {
+	s.ledger.writing <- struct{}{}
 	s.recorder().Submit(rec, func(err error) {
+		<-s.ledger.writing
 		if err != nil {
 			s.hush()
 		}

@@ -50,7 +50,7 @@ func TestWithdrawnOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Server{audit: log, log: hclog.NewNullLogger(), auditFaults: newTerse(time.Now), unwritten: make(chan struct{}, 1)}
+	s := &Server{audit: log, log: hclog.NewNullLogger(), auditFaults: newTerse(time.Now), unwritten: make(chan struct{}, 1), ledger: newLedger()}
 	before, after := forwarding(t, "100.64.0.0/11"), forwarding(t, "100.96.0.0/16")
 	s.rules.Store(before)
 	conn := func(port uint16) packet.Conn {

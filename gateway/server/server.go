@@ -81,7 +81,7 @@ type Server struct {
 // what could not start, in one line.
 func Run(ctx context.Context, cfg *config.Config, log hclog.Logger, version string) error {
 	s := &Server{cfg: cfg, log: log, version: version, unwritten: make(chan struct{}, 1), news: make(chan struct{}, 1),
-		auditFaults: newTerse(time.Now)}
+		auditFaults: newTerse(time.Now), ledger: newLedger()}
 	rules, err := s.prepare()
 	if err != nil {
 		return err
