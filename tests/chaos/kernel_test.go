@@ -1,7 +1,6 @@
 package chaos
 
 import (
-	"fmt"
 	"net/http"
 	"testing"
 
@@ -49,40 +48,6 @@ func TestProgramFlushed(t *testing.T) {
 	s.fails("a tool call without the route to the enforcer", s.tool)
 	s.eventually("the self-test notices", func() bool { return s.ready() == http.StatusServiceUnavailable })
 	s.works("a tool call", s.tool)
-	s.eventually("ready", func() bool { return s.ready() == http.StatusOK })
-	s.close()
-}
-
-// TestConntrackFull: the kernel has no room for more connections.
-func TestConntrackFull(t *testing.T) {
-	s := open(t, lab.Options{})
-	machine := s.Host(lab.Gateway)
-	s.must(s.tool())
-	const most = "net/netfilter/nf_conntrack_max"
-	if err := machine.Sysctl(most, "40"); err != nil {
-		faults(-1)
-		t.Skipf("this kernel keeps the size of the table for the machine as a whole: %v", err)
-	}
-	failed := 0
-	for range 60 {
-		conn, err := s.infraConn()
-		if err != nil {
-			if failed++; failed > 2 {
-				break
-			}
-			continue
-		}
-		defer conn.Close()
-	}
-	if failed == 0 {
-		t.Error("the table is never full")
-	}
-	if s.Process.PID() == 0 {
-		t.Error("the gateway ended")
-	}
-	s.must(machine.Sysctl(most, fmt.Sprint(1<<16)))
-	s.works("a tool call", s.tool)
-	s.works("a forwarded flow", s.infra)
 	s.eventually("ready", func() bool { return s.ready() == http.StatusOK })
 	s.close()
 }
