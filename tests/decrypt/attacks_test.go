@@ -64,7 +64,7 @@ func (s *scene) nothingForbidden(t testing.TB) {
 		path, _, _ := strings.Cut(a.uri, "?")
 		host, _, _ := strings.Cut(a.host, ":")
 		ok := host == a.sni && (a.method == "GET" || a.method == "POST" || a.method == "PUT") && (path == "/ok" || strings.HasPrefix(path, "/ok/") || path == "/mcp")
-		if !ok || strings.Contains(path, "..") || strings.Contains(path, "/no") {
+		if !ok || strings.Contains(path, "..") || strings.Contains(path+"/", "/no/") {
 			t.Errorf("arrived: %s %s for %s on a connection for %s", a.method, a.uri, a.host, a.sni)
 		}
 		for name := range a.header {
@@ -136,7 +136,7 @@ func TestRequests1(t *testing.T) {
 		{"fragment", "GET /ok/@#/../no HTTP/1.1\r\n" + host + "\r\n", "400"},
 	} {
 		c := s.tls(t, apiName, "http/1.1")
-		token := fmt.Sprintf("r1-%d", i)
+		token := fmt.Sprintf("r1-%dx", i)
 		if _, err := io.WriteString(c, strings.ReplaceAll(tc.sent, "@", token)+last); err != nil {
 			t.Fatal(err)
 		}
@@ -242,7 +242,7 @@ func TestRequests2(t *testing.T) {
 		{"overlong UTF-8", get(self, "/ok/%c0%ae%c0%ae/no/@"), "400"},
 		{"method override", get(self, "/ok/@", "x-http-method-override", "DELETE"), "200"},
 	} {
-		token := fmt.Sprintf("r2-%d", i)
+		token := fmt.Sprintf("r2-%dx", i)
 		for i := range tc.fields {
 			tc.fields[i] = strings.ReplaceAll(tc.fields[i], "@", token)
 		}

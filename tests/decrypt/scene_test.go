@@ -74,20 +74,29 @@ func newScene(opt lab.Options) (*scene, error) {
 }
 
 // sharedScene is a lab that the tests share which leave the gateway alone.
-type sharedScene struct{ s *scene }
+type sharedScene struct {
+	s    *scene
+	seen map[string]bool // the tests that it was used by
+}
 
 var shared sharedScene
 
-// open brings the shared lab up when the first test needs it.
+// open brings the shared lab up when the first test needs it. A test that comes a second time
+// (-count) finds a new one, for it would take its own traces for those of an attack.
 func (x *sharedScene) open(t *testing.T) *scene {
 	t.Helper()
+	if x.seen[t.Name()] {
+		x.down()
+		x.s = nil
+	}
 	if x.s == nil {
 		s, err := newScene(lab.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		x.s = s
+		x.s, x.seen = s, map[string]bool{}
 	}
+	x.seen[t.Name()] = true
 	x.s.logOn(t)
 	return x.s
 }
