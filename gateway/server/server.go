@@ -32,6 +32,7 @@ import (
 	"github.com/bulkhead-dev/bulkhead/gateway/pin"
 	"github.com/bulkhead-dev/bulkhead/gateway/policy"
 	"github.com/bulkhead-dev/bulkhead/gateway/resolver"
+	"github.com/bulkhead-dev/bulkhead/gateway/secrets"
 	"github.com/bulkhead-dev/bulkhead/gateway/selftest"
 )
 
@@ -257,7 +258,11 @@ func (s *Server) enforcerOptions(rules *policy.Ruleset) (opt enforcer.Options, e
 		Logf: logf,
 	}
 	if s.ca != nil {
-		chain.Decrypt(inspect.Decryption{Certificates: s.ca,
+		secrets, err := secrets.New(nil, nil, time.Now)
+		if err != nil {
+			return opt, err
+		}
+		chain.Decrypt(inspect.Decryption{Certificates: s.ca, Secrets: secrets,
 			OriginCAs: func() []*x509.Certificate { return s.rules.Load().OriginCAs() },
 			Accepted:  s.proven, Rejected: s.rejected})
 		opt.TLS = chain

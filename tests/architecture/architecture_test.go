@@ -50,6 +50,7 @@ var mayKnow = map[string][]string{
 	"gateway/feeds":          {"gateway/policy"},
 	"gateway/audit":          {"gateway/policy"},
 	"gateway/ca":             {"gateway/policy"},
+	"gateway/secrets":        {},
 	"gateway/ca/trust":       {"gateway/ca"},
 	"gateway/budget":         {},
 	"gateway/originprobe":    {},
