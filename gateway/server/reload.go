@@ -230,7 +230,25 @@ func (s *Server) concerns(changed string) bool {
 	case s.cfg.ServiceTags.File != "" && changed == filepath.Clean(s.cfg.ServiceTags.File):
 		return true
 	}
-	return s.cfg.Feeds.Dir != "" && filepath.Dir(changed) == filepath.Clean(s.cfg.Feeds.Dir)
+	return s.cfg.Feeds.Dir != "" && filepath.Dir(changed) == filepath.Clean(s.cfg.Feeds.Dir) && s.isFeed(filepath.Base(changed))
+}
+
+// isFeed reports whether the ruleset in force reads a file of that name. Others in the folder may
+// change all the time: the audit, say.
+func (s *Server) isFeed(file string) bool {
+	rules := s.rules.Load()
+	if rules == nil {
+		return true
+	}
+	stem := strings.TrimSuffix(file, filepath.Ext(file))
+	for _, g := range rules.Document().ThreatGroups {
+		for _, f := range g.Feeds {
+			if f.Name == file || f.Name == stem {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // ownAddresses are the addresses of this machine, which agents may reach for DNS

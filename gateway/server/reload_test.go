@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/bulkhead-dev/bulkhead/gateway/config"
+	"github.com/bulkhead-dev/bulkhead/gateway/policy"
 )
 
 // TestConcerns: what is read again when it changes. Files that the gateway itself writes must
@@ -29,6 +30,21 @@ func TestConcerns(t *testing.T) {
 	} {
 		if got := s.concerns(changed); got != want {
 			t.Errorf("%s: %v", changed, got)
+		}
+	}
+	doc, err := policy.Decode([]byte(`{version: 1, threatGroups: [{name: bad, feeds: [{name: ipsum, format: netset, url: "file:ipsum"}]}],
+		rules: [{name: deny, priority: 1, destinations: [bad], action: DENY}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rules, err := policy.Compile(doc, policy.Environment{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.rules.Store(rules)
+	for changed, want := range map[string]bool{"ipsum": true, "ipsum.netset": true, "audit.jsonl": false, "ipsum.netset.tmp": false} {
+		if got := s.concerns("/var/lib/bulkhead/feeds/" + changed); got != want {
+			t.Errorf("%s among the feeds: %v", changed, got)
 		}
 	}
 	bare := &Server{cfg: &config.Config{Policy: config.Policy{File: "ruleset.yaml"}}}
