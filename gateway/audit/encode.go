@@ -154,6 +154,7 @@ func (u *Unmapped) appendTo(b []byte, cut *cut) []byte {
 	}
 	b = appendText(b, `,"stage":`, u.Stage)
 	b = appendSome(b, `,"tier":`, string(u.Tier))
+	b = appendSome(b, `,"tool":`, u.Tool)
 	b = appendSome(b, `,"workload":`, u.Workload)
 	if u.Would != nil {
 		b = appendText(b, `,"would":{"rule":`, u.Would.Rule)

@@ -145,6 +145,7 @@ type Unmapped struct {
 	Seq          uint64        `json:"seq"`
 	Stage        string        `json:"stage"`
 	Tier         policy.Tier   `json:"tier,omitempty"`
+	Tool         string        `json:"tool,omitempty"` // that an MCP message calls
 	Workload     string        `json:"workload,omitempty"`
 	Would        *policy.Would `json:"would,omitempty"`
 }

@@ -73,7 +73,8 @@ type DNS struct {
 // HTTP is what an HTTP Activity event adds. The query of a URL is never written.
 type HTTP struct {
 	Method, Path string
-	Status       int
+	Status       int    // that the agent was answered with; 0: not yet
+	Tool         string // that an MCP message calls
 }
 
 // Recorder takes records. An error means that the record could not be made

@@ -263,6 +263,7 @@ func http(e *Event, h *HTTP, host string) {
 	if h.Status != 0 {
 		e.HTTPResponse = &HTTPResponse{Code: h.Status}
 	}
+	e.Unmapped.Tool = bounded(h.Tool, maxLabel)
 }
 
 func finding(e *Event, kind string) {

@@ -100,10 +100,7 @@ func (g *httpGate) Judge(ctx context.Context, name, method, path string, message
 		g.mu.Unlock()
 	}
 	r := f.record(request)
-	r.Class, r.Activity, r.HTTP = audit.HTTPActivity, audit.Open, &audit.HTTP{Method: method, Path: path}
-	if tool != "" {
-		r.Message = "calls " + tool
-	}
+	r.Class, r.Activity, r.HTTP = audit.HTTPActivity, audit.Open, &audit.HTTP{Method: method, Path: path, Tool: tool}
 	if err := f.srv.opt.Audit.Record(r); err != nil {
 		return request.refuse(unwritten(err)).Decision, obligations, path
 	}
@@ -158,6 +155,19 @@ func (g *httpGate) Refuse(d policy.Decision, name, method, path string, status i
 	r.Class, r.Activity, r.Message = audit.HTTPActivity, audit.Refuse, message
 	r.HTTP = &audit.HTTP{Method: method, Path: path, Status: status}
 	f.write(r)
+}
+
+func (g *httpGate) Answered(d policy.Decision, name, method, path string, status int, out, in int64, took time.Duration) {
+	f := g.flow
+	v := verdict{Decision: d, facts: g.facts, digest: f.srv.opt.Ruleset().Digest()}
+	if open := g.opened(); open != nil {
+		v.digest, v.pin = open.digest, open.pin
+	}
+	v.facts.Name = name
+	r := f.record(v)
+	r.Class, r.Activity, r.BytesOut, r.BytesIn, r.Duration = audit.HTTPActivity, audit.Close, out, in, took
+	r.HTTP = &audit.HTTP{Method: method, Path: path, Status: status}
+	f.srv.opt.Audit.Submit(r, f.unwritten)
 }
 
 // errNotJudged guards against a chain that dials before it has asked.

@@ -46,6 +46,9 @@ type Gate = interface {
 	Callable(name, method, path, tool string) bool
 	// Refuse writes down that a request was refused and answered with status.
 	Refuse(d policy.Decision, name, method, path string, status int, message string)
+	// Answered writes down how a permitted request ended: the status of its answer, the bytes of both
+	// bodies, and how long it took.
+	Answered(d policy.Decision, name, method, path string, status int, out, in int64, took time.Duration)
 	// Fail writes down that the flow ended before it had a request.
 	Fail(d policy.Decision, message string)
 	// Dial connects to the flow's own destination, whatever the request says.

@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"sync/atomic"
+	"time"
 
 	"github.com/bulkhead-dev/bulkhead/gateway/inspect/mcp"
 	"github.com/bulkhead-dev/bulkhead/gateway/policy"
@@ -24,6 +26,8 @@ type exchange struct {
 	path        string     // to be sent
 	obligations policy.Obligations
 	rule        string    // that permitted it
+	permit      policy.Decision
+	denied      bool // and written down as that
 	messages    *mcp.Body // of an MCP request, where they could be read
 	body        *bounded  // of a request that may be too long
 }
@@ -52,6 +56,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		x.refuse(w, d, message)
 		return
 	}
+	x.permit = d
 	x.forward(w, r)
 }
 
@@ -118,6 +123,16 @@ func (x *exchange) forward(w http.ResponseWriter, r *http.Request) {
 	out := r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
 	out.URL, out.Host = u, x.to.field()
 	ww := &writer{ResponseWriter: w}
+	sent := &countedBody{ReadCloser: out.Body}
+	if out.ContentLength != 0 { // what is no body must stay none: another would be sent in chunks
+		out.Body = sent
+	}
+	since := time.Now()
+	defer func() {
+		if !x.denied {
+			f.gate.Answered(x.permit, x.to.name, x.head.method, x.path, ww.status, sent.n.Load(), ww.n, time.Since(since))
+		}
+	}()
 	// Origins may answer before they have read everything. Without this the server of
 	// HTTP/1 would read the rest of the body itself, up to 256 KiB, and throw it away; on HTTP/2
 	// it is not needed, and an error.
@@ -137,6 +152,18 @@ func (x *exchange) forward(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	x.server.proxy.ServeHTTP(ww, out)
+}
+
+// countedBody counts what is read of a request's body, by whatever goroutine sends it.
+type countedBody struct {
+	io.ReadCloser
+	n atomic.Int64
+}
+
+func (b *countedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.n.Add(int64(n))
+	return n, err
 }
 
 // upgradeWriter closes the connection after any answer but a change of protocol: the
@@ -201,6 +228,7 @@ func (x *exchange) refused(d policy.Decision, message string) (status int, body 
 	if message == "" {
 		message = x.calls()
 	}
+	x.denied = true
 	x.flow.gate.Refuse(d, name, x.head.method, x.path, status, message)
 	return status, body
 }

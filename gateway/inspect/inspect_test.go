@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -23,6 +24,7 @@ type event struct {
 	name, method string
 	path         string
 	status       int
+	out, in      int64 // bytes of both bodies
 	reason       policy.Reason
 }
 
@@ -75,6 +77,10 @@ func (g *fakeGate) Callable(_, _, _, tool string) bool { return strings.HasPrefi
 
 func (g *fakeGate) Fail(d policy.Decision, message string) {
 	g.add(event{what: "fail", reason: d.Reason, path: message})
+}
+
+func (g *fakeGate) Answered(_ policy.Decision, name, method, path string, status int, out, in int64, _ time.Duration) {
+	g.add(event{what: "answered", name: name, method: method, path: path, status: status, out: out, in: in})
 }
 
 func (g *fakeGate) Refuse(d policy.Decision, name, method, path string, status int, _ string) {
@@ -255,6 +261,31 @@ func TestRequests(t *testing.T) {
 				t.Errorf("%d more bytes after the refusal", n)
 			}
 		})
+	}
+}
+
+// TestAnswers: what is written down of a permitted request when it is over.
+func TestAnswers(t *testing.T) {
+	g := newGate(t)
+	c := start(t, g)
+	br := bufio.NewReader(c)
+	_, got := roundTrip(t, c, br, "POST /a HTTP/1.1\r\nHost: good.example\r\nContent-Length: 3\r\n\r\nabc")
+	_, got2 := roundTrip(t, c, br, "GET /b HTTP/1.1\r\nHost: good.example\r\n\r\n")
+	if status, _ := roundTrip(t, c, br, "GET /c HTTP/1.1\r\nHost: evil.example\r\n\r\n"); status == 200 {
+		t.Fatal("permitted")
+	}
+	var answered []event
+	for _, e := range g.log() { // a refusal comes after them
+		if e.what == "answered" {
+			answered = append(answered, e)
+		}
+	}
+	want := []event{
+		{what: "answered", name: "good.example", method: "POST", path: "/a", status: 200, out: 3, in: int64(len(got))},
+		{what: "answered", name: "good.example", method: "GET", path: "/b", status: 200, in: int64(len(got2))},
+	}
+	if !slices.Equal(answered, want) {
+		t.Errorf("%+v, want %+v", answered, want)
 	}
 }
 

@@ -233,10 +233,22 @@ func (carrier) RoundTrip(r *http.Request, _ *goproxy.ProxyCtx) (*http.Response, 
 type writer struct {
 	http.ResponseWriter
 	hijacked net.Conn
+	status   int   // the last that was written; informational ones come before
+	n        int64 // bytes of the body
+}
+
+// WriteHeader notes the status.
+func (w *writer) WriteHeader(status int) {
+	w.status = status
+	w.ResponseWriter.WriteHeader(status)
 }
 
 func (w *writer) Write(b []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
 	n, err := w.ResponseWriter.Write(b)
+	w.n += int64(n)
 	if err == nil {
 		err = http.NewResponseController(w.ResponseWriter).Flush()
 	}
