@@ -1,6 +1,7 @@
 package packet
 
 import (
+	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -92,4 +93,47 @@ func TestEnforcedIsNeverForwarded(t *testing.T) {
 		t.Error("forwarded")
 	}
 	l.must(l.try(l.agent, "tcp", addrAgent, hostPort(addrPinned, 443)))
+}
+
+// TestForwardedIsNeverEnforced: a flow that is forwarded stays one to the audit. An agent that
+// opens the gate for its far end and sends a first segment in it again does not hide how it ended.
+func TestForwardedIsNeverEnforced(t *testing.T) {
+	if !namespaced(t) {
+		return
+	}
+	l := newLab(t, 1)
+	table := l.open(labConfig())
+	l.enforcer()
+	flows := make(chan Flow, 64)
+	go table.Flows(t.Context(), func(f Flow) { flows <- f })
+	if f := <-flows; f.Event != FlowsLost {
+		t.Fatalf("first %+v", f)
+	}
+	live, err := l.dial(l.agent, "tcp", addrAgent, hostPort(addrPermit, 443))
+	l.must(err)
+	l.must(ask(live))
+	local := live.LocalAddr().(*net.TCPAddr).AddrPort()
+	await := func(event FlowEvent) {
+		t.Helper()
+		for deadline := time.After(patience); ; {
+			select {
+			case f := <-flows:
+				if f.Event == event && f.Src == local {
+					return
+				}
+			case <-deadline:
+				t.Fatalf("no event %d of the flow", event)
+			}
+		}
+	}
+	await(FlowOpened)
+
+	admit(t, table, pin.GateKey{Src: netip.MustParseAddr(addrAgent), Dst: netip.MustParseAddr(addrPermit), Proto: policy.TCP, Port: 443})
+	l.must(os.WriteFile("/proc/sys/net/netfilter/nf_conntrack_checksum", []byte("0"), 0))
+	l.inject(l.agent, ipv4(addrAgent, addrPermit, 6, 0, tcp(local.Port(), 443, 2)))
+	l.settle()
+	if n, err := table.Sweep(t.Context(), func(c Conn) bool { return c.Src != local }); n != 1 || err != nil {
+		t.Errorf("swept %d, %v; want 1", n, err)
+	}
+	await(FlowClosed)
 }

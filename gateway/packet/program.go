@@ -176,6 +176,9 @@ func (b *builder) admission() {
 	b.forward.add(setCtMark(ctForward), setMark(forwardMark), accept)
 
 	b.enforce = b.chain("enforce_it", nil)
+	// Nor the other way round: a forwarded flow's end is written down with its bytes, and an agent
+	// that opens the gate for it and sends a first segment in it again must not hide them.
+	b.enforce.add(ctMark(ctForward), goto_(b.refuse[CauseNotReady]))
 	b.enforce.add(overConnections(b.connections, b.cfg.FlowsPerSource), goto_(b.refuse[CauseOverload]))
 	b.enforce.add(proto(policy.TCP), tproxy(b.cfg.Listener), setMark(redirectMark), setCtMark(ctEnforce), noEvents, accept)
 	b.enforce.add(goto_(b.refuse[CauseNotReady]))
