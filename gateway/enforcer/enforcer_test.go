@@ -98,7 +98,7 @@ func (l *log) wait(t testing.TB, activity audit.Activity) audit.Record {
 		l.mu.Lock()
 		changed := l.changed
 		for _, r := range l.records {
-			if r.Activity == activity {
+			if r.Activity == activity && !answered(&r) {
 				l.mu.Unlock()
 				return r
 			}
@@ -112,11 +112,16 @@ func (l *log) wait(t testing.TB, activity audit.Activity) audit.Record {
 	}
 }
 
+// answered tells the end of a request from that of its flow.
+func answered(r *audit.Record) bool {
+	return r.Class == audit.HTTPActivity && r.Activity == audit.Close
+}
+
 func (l *log) count(activity audit.Activity) (n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, r := range l.records {
-		if r.Activity == activity {
+		if r.Activity == activity && !answered(&r) {
 			n++
 		}
 	}

@@ -97,10 +97,17 @@ func TestHTTPNames(t *testing.T) {
 				if end.Decision.Rule != tt.rule || end.BytesOut != int64(len(tt.raw)) || end.BytesIn == 0 {
 					t.Errorf("closed as %+v", end)
 				}
+				ends := 0
 				for _, r := range l.log.records {
+					if answered(&r) && r.HTTP.Status == 200 && r.BytesIn == int64(len(body)) && r.Decision.Permitted() {
+						ends++
+					}
 					if r.HTTP != nil && strings.Contains(r.HTTP.Path, "secret") {
 						t.Error("the query is in the audit")
 					}
+				}
+				if ends != 1 {
+					t.Errorf("%d ends of the request: %+v", ends, l.log.records)
 				}
 				if tt.rule == "allow-mcp" && body != "POST mcp.example.com /mcp?q=secret" {
 					t.Errorf("sent on: %s; want the path that was judged", body)

@@ -25,9 +25,9 @@ type exchange struct {
 	to          *authority // nil: unreadable
 	path        string     // to be sent
 	obligations policy.Obligations
-	rule        string    // that permitted it
+	rule        string // that permitted it
 	permit      policy.Decision
-	denied      bool // and written down as that
+	denied      bool      // and written down as that
 	messages    *mcp.Body // of an MCP request, where they could be read
 	body        *bounded  // of a request that may be too long
 }

@@ -176,7 +176,7 @@ func (t *trail) noteLocked(e *audit.Event) {
 		k.dst, k.proto = endpoint(e.DstEndpoint), policy.Proto(e.ConnectionInfo.ProtocolNum)
 	}
 	switch {
-	case e.ActionID == allowed && e.ActivityID == int(audit.Open) || e.ActionID == allowed && e.ClassUID != audit.NetworkActivity:
+	case e.ActionID == allowed && e.ActivityID == int(audit.Open) || e.ActionID == allowed && e.ClassUID != audit.NetworkActivity && e.HTTPResponse == nil:
 		if e.Query != nil {
 			t.asked[k] = true
 		}
