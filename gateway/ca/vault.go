@@ -122,11 +122,11 @@ func publicKey(k *azkeys.JSONWebKey) (crypto.PublicKey, error) {
 		copy(point[65-len(k.Y):], k.Y)
 		return ecdsa.ParseUncompressedPublicKey(elliptic.P256(), point)
 	case azkeys.KeyTypeRSA, azkeys.KeyTypeRSAHSM:
-		e := new(big.Int).SetBytes(k.E)
-		if len(k.N) < 256 || !e.IsInt64() || e.Int64() > 1<<31-1 || e.Int64() < 3 {
+		n, e := new(big.Int).SetBytes(k.N), new(big.Int).SetBytes(k.E)
+		if n.BitLen() < 2048 || !e.IsInt64() || e.Int64() > 1<<31-1 || e.Int64() < 3 {
 			return nil, errors.New("use an RSA key of at least 2048 bits")
 		}
-		return &rsa.PublicKey{N: new(big.Int).SetBytes(k.N), E: int(e.Int64())}, nil
+		return &rsa.PublicKey{N: n, E: int(e.Int64())}, nil
 	}
 	return nil, fmt.Errorf("a key of type %s cannot sign certificates: use EC (P-256) or RSA", *k.Kty)
 }

@@ -45,6 +45,8 @@ type fakeVault struct {
 	calls    []string
 	answer   func(http.ResponseWriter) bool // instead; false: as usual
 	liar     crypto.Signer                  // signs in place of the key
+	// signature is sent in place of one that was made; nil: none.
+	signature []byte
 }
 
 func newFakeVault(t *testing.T, key crypto.Signer) *fakeVault {
@@ -162,6 +164,9 @@ func (f *fakeVault) sign(w http.ResponseWriter, r *http.Request, key crypto.Sign
 			f.t.Errorf("%s: %v", body.Alg, err)
 		}
 	}
+	if f.signature != nil {
+		sig = f.signature
+	}
 	json.NewEncoder(w).Encode(map[string]any{"kid": f.jwk(len(f.versions) - 1)["kid"], "value": b64.EncodeToString(sig)})
 }
 
@@ -274,6 +279,7 @@ func TestVaultFails(t *testing.T) {
 		{"a curve that is not ours", status(200, `{"key":{"kid":"`+vaultURL+`/keys/bulkhead-root/v0","kty":"EC","crv":"P-384","x":"AA","y":"AA"}}`), "P-256", 0},
 		{"a point off the curve", status(200, `{"key":{"kid":"`+vaultURL+`/keys/bulkhead-root/v0","kty":"EC","crv":"P-256","x":"AA","y":"AA"}}`), "", 0},
 		{"a short RSA key", status(200, `{"key":{"kid":"`+vaultURL+`/keys/bulkhead-root/v0","kty":"RSA","n":"AQAB","e":"AQAB"}}`), "2048", 0},
+		{"an RSA key that is short behind zeros", status(200, `{"key":{"kid":"`+vaultURL+`/keys/bulkhead-root/v0","kty":"RSA","n":"`+b64.EncodeToString(append(make([]byte, 255), 1))+`","e":"AQAB"}}`), "2048", 0},
 		{"a key that does not sign", status(200, `{"key":{"kid":"`+vaultURL+`/keys/bulkhead-root/v0","kty":"oct"}}`), "cannot sign", 0},
 	} {
 		t.Run(tc.what, func(t *testing.T) {
@@ -319,6 +325,25 @@ func TestVaultLies(t *testing.T) {
 	f.liar = ecKey(t, elliptic.P256())
 	if err := trouble(t, f.vault()); err == nil || !strings.Contains(err.Error(), "signature") {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestVaultMalformedSignatures has signatures of a wrong length, and of numbers that are none.
+func TestVaultMalformedSignatures(t *testing.T) {
+	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, key := range map[string]crypto.Signer{"EC": ecKey(t, elliptic.P256()), "RSA": rsaKey} {
+		for _, length := range []int{0, 1, 63, 64, 65, 255, 256, 257} {
+			t.Run(fmt.Sprintf("%s, %d zeros", what, length), func(t *testing.T) {
+				f := newFakeVault(t, key)
+				f.signature = make([]byte, length)
+				if err := trouble(t, f.vault()); err == nil || !strings.Contains(err.Error(), "signature") && !strings.Contains(err.Error(), "verification") {
+					t.Errorf("%v", err)
+				}
+			})
+		}
 	}
 }
 
