@@ -1,9 +1,11 @@
 package enforcer
 
 import (
+	"bufio"
 	"bytes"
 	"io"
 	"net"
+	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -11,6 +13,7 @@ import (
 
 	"github.com/bulkhead-dev/bulkhead/gateway/audit"
 	"github.com/bulkhead-dev/bulkhead/gateway/budget"
+	"github.com/bulkhead-dev/bulkhead/gateway/inspect"
 	"github.com/bulkhead-dev/bulkhead/gateway/policy"
 )
 
@@ -96,5 +99,45 @@ func TestBudgetOfSmallFlows(t *testing.T) {
 			t.Fatal(i, got, err)
 		}
 		l.log.wait(t, audit.Close)
+	}
+}
+
+// TestBudgetOfRequests holds that what a request's head carries is charged, however many
+// connections it is spread over.
+func TestBudgetOfRequests(t *testing.T) {
+	const limit = 1 << 20
+	text := strings.Replace(rules, "webGroups: [tools], ports: [tcp/443, tcp/80], action: PERMIT",
+		"webGroups: [tools], ports: [tcp/443, tcp/80], action: PERMIT, budget: {bytesOut: 1048576, window: 24h}", 1)
+	ledger, err := budget.Open(t.TempDir(), time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ledger.Close() })
+	h := inspect.New(t.Logf)
+	t.Cleanup(func() { h.Close() })
+	l := newLab(t, func(o *Options) { o.HTTP, o.Budgets = h, ledger })
+	l.rules.Store(compile(t, text))
+	l.pin(t, agent, "api.github.com", github)
+	var arrived atomic.Int64
+	l.host(t, github, 80, func(c *net.TCPConn) {
+		defer c.Close()
+		r, err := http.ReadRequest(bufio.NewReader(c))
+		if err != nil {
+			return
+		}
+		arrived.Add(int64(len(r.Header.Get("X-Data"))))
+		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+	})
+	head := "GET / HTTP/1.1\r\nHost: api.github.com\r\nX-Data: " + strings.Repeat("x", 48<<10) + "\r\nConnection: close\r\n\r\n"
+	refused := 0
+	for range 40 {
+		c := l.dial(t, agent, github, 80)
+		if status, _ := request(t, c, bufio.NewReader(c), head); status != 200 {
+			refused++
+		}
+		c.Close()
+	}
+	if n := arrived.Load(); n > limit || n < limit/2 || refused == 0 {
+		t.Errorf("%d bytes arrived of a budget of %d, %d requests refused", n, limit, refused)
 	}
 }

@@ -216,10 +216,15 @@ func (c *counted) charge(f *flow, v *verdict) policy.Reason {
 	if a == nil {
 		return reason
 	}
+	owed := c.out.Load() // the head that was read before anybody knew the rule
 	if c.account != nil {
+		owed = 0
 		c.account.close(c.left)
 	}
 	c.account, c.left, c.until = a, a.grant.Bytes, a.grant.Until
+	if c.payLocked(owed) != nil {
+		return policy.ReasonBudgetExceeded
+	}
 	return ""
 }
 
@@ -227,10 +232,14 @@ func (c *counted) charge(f *flow, v *verdict) policy.Reason {
 func (c *counted) pay(n int) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.payLocked(int64(n))
+}
+
+func (c *counted) payLocked(n int64) error {
 	if c.account == nil {
 		return nil
 	}
-	for c.left -= int64(n); c.left < 0 || !time.Now().Before(c.until); {
+	for c.left -= n; c.left < 0 || !time.Now().Before(c.until); {
 		owed := min(c.left, 0)
 		more, until := c.account.spend(max(c.left, 0))
 		if more == 0 {
