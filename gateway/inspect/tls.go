@@ -70,8 +70,17 @@ func (s *Server) configFor(h *tls.ClientHelloInfo) (*tls.Config, error) {
 	if proto != "" {
 		c.NextProtos = []string{proto}
 	}
+	if proto == protoH2 { // RFC 9113, section 9.2.2, and appendix A
+		c.CipherSuites = authenticated
+	}
 	g.answered.Store(true)
 	return c, nil
+}
+
+// authenticated are the cipher suites of TLS 1.2 that HTTP/2 does not prohibit.
+var authenticated = []uint16{
+	tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+	tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
 }
 
 // wrapSession seals a session with the name that it is for. The keys rotate daily and
@@ -155,7 +164,7 @@ func (s *Server) ServeTLS(ctx context.Context, client net.Conn, facts policy.Flo
 	}
 	f.version = state.Version
 	if state.NegotiatedProtocol == protoH2 {
-		f.serveOn(ctx, s, s.conns2, tc)
+		f.serveOn(ctx, s, s.conns2, newFrameGuard(tc, f))
 		f.handlers.Wait() // HTTP/2 handlers may outlive their connection
 		return
 	}
