@@ -196,4 +196,3 @@ func newWrites(data, sizes []byte) (int, error) {
 	}
 	return sent, nil
 }
-

@@ -30,7 +30,7 @@ type Gate = interface {
 	Judge(ctx context.Context, name, method, path string, messages []policy.RPC) (policy.Decision, policy.Obligations, string)
 	Callable(name, method, path, tool string) bool
 	Refuse(d policy.Decision, name, method, path string, status int, message string)
-	Answered(d policy.Decision, name, method, path string, status int, out, in int64, took time.Duration)
+	Answered(ctx context.Context, d policy.Decision, name, method, path string, status int, out, in int64, took time.Duration)
 	Fail(d policy.Decision, message string)
 	Dial(ctx context.Context) (net.Conn, error)
 }

@@ -181,8 +181,13 @@ func (s *Server) leaf(ctx context.Context, name string) (*tls.Certificate, error
 
 // failed writes down why a client's handshake did not end well.
 func (s *Server) failed(g *greeting, facts policy.Flow, err error) {
-	if g.answered.Load() && (g.alert.distrusts() || rejected(err)) {
-		g.flow.gate.Fail(denial(policy.ReasonCARejected), "the client did not take the gateway's certificate: "+err.Error())
+	said, hungUp := g.alert.distrusts() || rejected(err), errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
+	if g.answered.Load() && (said || hungUp) {
+		message := "the client did not take the gateway's certificate: " + err.Error()
+		if !said { // as Node does, and whoever gives up for a reason of its own
+			message = "the client hung up, without an alert, when it was shown the gateway's certificate: probably it does not trust it"
+		}
+		g.flow.gate.Fail(denial(policy.ReasonCARejected), message)
 		if s.decryption.Rejected != nil {
 			s.decryption.Rejected(facts)
 		}
@@ -191,12 +196,9 @@ func (s *Server) failed(g *greeting, facts policy.Flow, err error) {
 	g.flow.gate.Fail(denial(policy.ReasonBadClientHello), "the TLS handshake failed: "+err.Error())
 }
 
-// rejected reports whether a handshake ended for want of trust in our certificate: by an
-// alert (RFC 8446, section 6.2), or by hanging up where it was shown, as some clients do.
+// rejected reports whether a handshake ended by an alert for want of trust in our
+// certificate (RFC 8446, section 6.2).
 func rejected(err error) bool {
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) {
-		return true
-	}
 	var op *net.OpError
 	if !errors.As(err, &op) || op.Op != "remote error" {
 		return false
