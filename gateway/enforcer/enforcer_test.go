@@ -90,15 +90,21 @@ func (l *log) Record(r audit.Record) error {
 
 func (l *log) Submit(rec audit.Record, done func(error)) { done(l.Record(rec)) }
 
-// wait returns the first record that fits.
+// wait returns the first record of a flow's activity.
 func (l *log) wait(t testing.TB, activity audit.Activity) audit.Record {
+	t.Helper()
+	return l.find(t, func(r *audit.Record) bool { return r.Activity == activity && !answered(r) })
+}
+
+// find waits for a record that fits.
+func (l *log) find(t testing.TB, fits func(*audit.Record) bool) audit.Record {
 	t.Helper()
 	deadline := time.After(20 * time.Second)
 	for {
 		l.mu.Lock()
 		changed := l.changed
 		for _, r := range l.records {
-			if r.Activity == activity && !answered(&r) {
+			if fits(&r) {
 				l.mu.Unlock()
 				return r
 			}
@@ -107,7 +113,7 @@ func (l *log) wait(t testing.TB, activity audit.Activity) audit.Record {
 		select {
 		case <-changed:
 		case <-deadline:
-			t.Fatalf("no event with activity %d: %+v", activity, l.records)
+			t.Fatalf("no such event: %+v", l.records)
 		}
 	}
 }

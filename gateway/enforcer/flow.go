@@ -25,15 +25,17 @@ type flow struct {
 	cancel   context.CancelFunc
 
 	mu        sync.Mutex
-	live      *verdict     // what permitted it; nil while undecided
-	decrypted bool         // it is served by TLS
-	server    *net.TCPConn // the destination's side, nil until dialled
-	pair      *relay.Pair  // dials the destination, or has both sides, and then they are nil here
-	gone      bool         // reset
-	revoked   *verdict     // what ended it before its time
-	why       string       // in words
-	account   *account     // that what leaves is charged to; nil: none
-	meter     *relay.Meter // of the relay for it
+	live      *verdict // what permitted it; nil while undecided
+	held      policy.Obligations
+	requests  map[context.Context]*underWay // by the request's
+	decrypted bool                          // it is served by TLS
+	server    *net.TCPConn                  // the destination's side, nil until dialled
+	pair      *relay.Pair                   // dials the destination, or has both sides, and then they are nil here
+	gone      bool                          // reset
+	revoked   *verdict                      // what ended it before its time
+	why       string                        // in words
+	account   *account                      // that what leaves is charged to; nil: none
+	meter     *relay.Meter                  // of the relay for it
 }
 
 // run takes a flow through its stages. It reports whether the relay has it then.
@@ -131,6 +133,7 @@ func (f *flow) admit(judge func() verdict) verdict {
 		f.mu.Lock()
 		if f.srv.gen.Load() == gen {
 			f.live, f.decrypted = &v, decrypted
+			f.held = f.owesLocked(v.rules, v.Decision)
 			f.mu.Unlock()
 			return v
 		}
@@ -239,13 +242,19 @@ func (f *flow) rejudge(rs *policy.Ruleset) bool {
 	}
 	facts := f.live.facts
 	d := rs.Decide(&facts)
-	if d.Permitted() && f.goesOn(&d, &facts) {
+	request := f.forbiddenLocked(rs)
+	more := d.Permitted() && f.owesMoreLocked(rs, d)
+	if d.Permitted() && f.goesOn(&d, &facts) && request == nil && !more {
 		f.live = &verdict{Decision: f.live.Decision, facts: facts, digest: f.live.digest, pin: f.live.pin}
 		return false
 	}
 	v := verdict{Decision: d, facts: facts, digest: rs.Digest(), pin: f.live.pin}
 	switch {
 	case !d.Permitted():
+	case request != nil:
+		v.Decision = *request
+	case more:
+		v = v.refuse(policy.ReasonNotReady)
 	case f.decrypted: // and is not to be any more: what is open cannot be sealed again
 		v = v.refuse(policy.ReasonRule)
 	case d.Pending == policy.PendingName: // it was not asked for one when it began

@@ -66,14 +66,21 @@ func (g *httpGate) Judge(ctx context.Context, name, method, path string, message
 	}
 	// From here on all is judged under one ruleset: the flow, which keeps what ties it to
 	// its name, the request, and its messages.
-	rs := f.srv.opt.Ruleset()
-	request := v
-	request.digest = rs.Digest()
-	request.Decision = rs.Decide(&request.facts)
-	tool := ""
-	if request.Permitted() && request.Pending == policy.PendingRequest {
-		request, path, tool = f.judgeRequest(rs, request, method, path, messages)
+	var rs *policy.Ruleset
+	request, send, tool := v, path, ""
+	for {
+		gen := f.srv.gen.Load()
+		rs = f.srv.opt.Ruleset()
+		request.facts, request.digest = v.facts, rs.Digest()
+		request.Decision = rs.Decide(&request.facts)
+		if request.Permitted() && request.Pending == policy.PendingRequest {
+			request, send, tool = f.judgeRequest(rs, request, method, path, messages)
+		}
+		if !request.Permitted() || request.Pending != "" || f.enter(ctx, gen, newUnderWay(v.facts, method, send, messages)) {
+			break
+		}
 	}
+	path = send
 	obligations := rs.Obligations(&request.Decision)
 	if request.Permitted() && request.Pending == "" && obligations.Budget != nil {
 		request.rules = rs
@@ -157,8 +164,9 @@ func (g *httpGate) Refuse(d policy.Decision, name, method, path string, status i
 	f.write(r)
 }
 
-func (g *httpGate) Answered(d policy.Decision, name, method, path string, status int, out, in int64, took time.Duration) {
+func (g *httpGate) Answered(ctx context.Context, d policy.Decision, name, method, path string, status int, out, in int64, took time.Duration) {
 	f := g.flow
+	f.leave(ctx)
 	v := verdict{Decision: d, facts: g.facts, digest: f.srv.opt.Ruleset().Digest()}
 	if open := g.opened(); open != nil {
 		v.digest, v.pin = open.digest, open.pin

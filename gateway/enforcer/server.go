@@ -48,7 +48,7 @@ type Gate = interface {
 	Refuse(d policy.Decision, name, method, path string, status int, message string)
 	// Answered writes down how a permitted request ended: the status of its answer, the bytes of both
 	// bodies, and how long it took.
-	Answered(d policy.Decision, name, method, path string, status int, out, in int64, took time.Duration)
+	Answered(ctx context.Context, d policy.Decision, name, method, path string, status int, out, in int64, took time.Duration)
 	// Fail writes down that the flow ended before it had a request.
 	Fail(d policy.Decision, message string)
 	// Dial connects to the flow's own destination, whatever the request says.

@@ -99,6 +99,27 @@ func TestReload(t *testing.T) {
 	}
 }
 
+// A reload that asks more of a flow than it was held to ends it, for it cannot be asked any more.
+func TestReloadAsksMore(t *testing.T) {
+	for field, want := range map[string]int{
+		"": 0, "log: false": 0, `minTLS: "1.2"`: 1, "originCertificate: verify": 1, "budget: {bytesOut: 1000000, window: 24h}": 1, "maxRequestBytes: 1000": 1,
+	} {
+		l := newLab(t, nil)
+		l.pin(t, agent, "api.github.com", github)
+		l.host(t, github, 443, echo)
+		c := l.dial(t, agent, github, 443)
+		raw := firstFlight("api.github.com")
+		_, _ = c.Write(raw)
+		if _, err := io.ReadFull(c, make([]byte, len(raw))); err != nil {
+			t.Fatal(err)
+		}
+		l.rules.Store(compile(t, strings.Replace(rules, "webGroups: [tools],", "webGroups: [tools], "+strings.TrimPrefix(field+",", ","), 1)))
+		if n := l.Rejudge(t.Context()); n != want {
+			t.Errorf("%q: %d withdrawn, want %d", field, n, want)
+		}
+	}
+}
+
 // A flow that has not said its name yet is not withdrawn by a reload, but judged by it.
 func TestReloadBeforeTheName(t *testing.T) {
 	l := newLab(t, nil)

@@ -74,6 +74,10 @@ func newTLSLab(t *testing.T) *tlsLab {
 	l.pin(t, agent, "mcp.example.com", evil)
 	o := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, r.Method+" "+r.Host+" "+r.RequestURI)
+		if r.Header.Get("Accept") == "text/event-stream" { // a stream that only its client ends
+			_ = http.NewResponseController(w).Flush()
+			<-r.Context().Done()
+		}
 	}))
 	o.TLS = &tls.Config{Certificates: []tls.Certificate{*cert}}
 	o.EnableHTTP2 = true
@@ -190,6 +194,7 @@ func TestDecryptedReload(t *testing.T) {
 			if status, body := request(t, c, br, post); status != 200 {
 				t.Fatal(status, body)
 			}
+			l.log.find(t, answered) // else the request counts as under way
 			l.rules.Store(compile(t, change.Replace(rules)))
 			n := l.Rejudge(t.Context())
 			if what == "another request" {
@@ -202,6 +207,40 @@ func TestDecryptedReload(t *testing.T) {
 				t.Fatalf("%d withdrawn", n)
 			}
 			wantReset(t, c.NetConn())
+		})
+	}
+}
+
+// A stream that was permitted ends with its permit, though its name stays permitted.
+func TestReloadEndsRequests(t *testing.T) {
+	for what, tc := range map[string]struct {
+		change *strings.Replacer
+		ends   bool
+	}{
+		"another path":   {strings.NewReplacer("paths: [/mcp]", "paths: [/other]"), true},
+		"another method": {strings.NewReplacer("methods: [POST]", "methods: [GET]"), true},
+		"one path more":  {strings.NewReplacer("paths: [/mcp]", "paths: [/mcp, /other]"), false},
+	} {
+		t.Run(what, func(t *testing.T) {
+			l := newTLSLab(t)
+			c := l.open(t, "http/1.1")
+			if _, err := io.WriteString(c, "POST /mcp HTTP/1.1\r\nHost: mcp.example.com\r\nAccept: text/event-stream\r\nContent-Length: 0\r\n\r\n"); err != nil {
+				t.Fatal(err)
+			}
+			resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadFull(resp.Body, make([]byte, len("POST"))); err != nil {
+				t.Fatal(err)
+			}
+			l.rules.Store(compile(t, tc.change.Replace(rules)))
+			if n := l.Rejudge(t.Context()); (n == 1) != tc.ends {
+				t.Fatalf("%d withdrawn", n)
+			}
+			if tc.ends {
+				wantReset(t, c.NetConn())
+			}
 		})
 	}
 }

@@ -156,7 +156,7 @@ func TestHTTP2Floods(t *testing.T) {
 			}
 			return nil
 		}},
-		{"empty CONTINUATION", false, func(f *frames) error {
+		{"empty CONTINUATION", true, func(f *frames) error {
 			if err := f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: f.block(getFields...)}); err != nil {
 				return err
 			}
@@ -167,7 +167,7 @@ func TestHTTP2Floods(t *testing.T) {
 			}
 			return nil
 		}},
-		{"SETTINGS", false, func(f *frames) error {
+		{"SETTINGS", true, func(f *frames) error {
 			for range frameCount {
 				if err := f.WriteSettings(); err != nil {
 					return err
@@ -176,7 +176,7 @@ func TestHTTP2Floods(t *testing.T) {
 			return nil
 		}},
 		{"PING", true, func(f *frames) error {
-			for range 10 * frameCount {
+			for range frameCount {
 				if err := f.WritePing(false, [8]byte{}); err != nil {
 					return err
 				}

@@ -26,3 +26,23 @@ func TestAlertWatch(t *testing.T) {
 		}
 	}
 }
+
+// FuzzAlertWatch holds that an alert is found whatever pieces the records come in, and that no
+// bytes break the watch.
+func FuzzAlertWatch(f *testing.F) {
+	f.Add([]byte{21, 3, 3, 0, 2, 2, 48}, uint8(1))
+	f.Add([]byte{22, 3, 1, 0, 3, 1, 2, 3, 21, 3, 3, 0, 2, 1, 46, 20, 3, 3, 0, 1, 1}, uint8(4))
+	f.Add([]byte{21, 3, 3, 0xff, 0xff, 2}, uint8(0))
+	f.Fuzz(func(t *testing.T, data []byte, piece uint8) {
+		var whole, pieced alertWatch
+		whole.watch(data)
+		for rest := data; len(rest) > 0; {
+			n := min(int(piece)+1, len(rest))
+			pieced.watch(rest[:n])
+			rest = rest[n:]
+		}
+		if whole != pieced {
+			t.Fatalf("%+v in one piece, %+v in several", whole, pieced)
+		}
+	})
+}

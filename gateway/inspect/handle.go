@@ -130,7 +130,7 @@ func (x *exchange) forward(w http.ResponseWriter, r *http.Request) {
 	since := time.Now()
 	defer func() {
 		if !x.denied {
-			f.gate.Answered(x.permit, x.to.name, x.head.method, x.path, ww.status, sent.n.Load(), ww.n, time.Since(since))
+			f.gate.Answered(r.Context(), x.permit, x.to.name, x.head.method, x.path, ww.status, sent.n.Load(), ww.n, time.Since(since))
 		}
 	}()
 	// Origins may answer before they have read everything. Without this the server of

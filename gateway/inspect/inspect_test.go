@@ -79,7 +79,7 @@ func (g *fakeGate) Fail(d policy.Decision, message string) {
 	g.add(event{what: "fail", reason: d.Reason, path: message})
 }
 
-func (g *fakeGate) Answered(_ policy.Decision, name, method, path string, status int, out, in int64, _ time.Duration) {
+func (g *fakeGate) Answered(_ context.Context, _ policy.Decision, name, method, path string, status int, out, in int64, _ time.Duration) {
 	g.add(event{what: "answered", name: name, method: method, path: path, status: status, out: out, in: in})
 }
 

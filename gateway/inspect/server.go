@@ -30,7 +30,7 @@ type Gate = interface {
 	Judge(ctx context.Context, name, method, path string, messages []policy.RPC) (policy.Decision, policy.Obligations, string)
 	Callable(name, method, path, tool string) bool
 	Refuse(d policy.Decision, name, method, path string, status int, message string)
-	Answered(d policy.Decision, name, method, path string, status int, out, in int64, took time.Duration)
+	Answered(ctx context.Context, d policy.Decision, name, method, path string, status int, out, in int64, took time.Duration)
 	Fail(d policy.Decision, message string)
 	Dial(ctx context.Context) (net.Conn, error)
 }
@@ -40,7 +40,7 @@ type Server struct {
 	http, http2 *http.Server
 	proxy       *goproxy.ProxyHttpServer
 	conns       chan net.Conn // *guardedFlow
-	conns2      chan net.Conn // *tls.Conn, whose handshake is complete
+	conns2      chan net.Conn // *frameGuard
 	done        chan struct{}
 	once        sync.Once
 
@@ -53,8 +53,8 @@ type Server struct {
 func New(logf func(string, ...any)) *Server {
 	s := &Server{conns: make(chan net.Conn), conns2: make(chan net.Conn), done: make(chan struct{}), proxy: newProxy(logf)}
 	s.http, s.http2 = s.newHTTP(logf), s.newHTTP(logf)
-	s.http.Protocols.SetHTTP1(true) // and no HTTP/2 without TLS
-	s.http2.Protocols.SetHTTP2(true)
+	s.http.Protocols.SetHTTP1(true)             // and no HTTP/2 without TLS
+	s.http2.Protocols.SetUnencryptedHTTP2(true) // TLS has been taken off: what comes is a frameGuard
 	s.http2.HTTP2 = &limits
 	go func() { _ = s.http.Serve(listener{s, s.conns}) }()
 	go func() { _ = s.http2.Serve(listener{s, s.conns2}) }()
@@ -84,8 +84,8 @@ func (s *Server) newHTTP(logf func(string, ...any)) *http.Server {
 
 // flowOf finds the flow of a connection that a server accepted.
 func flowOf(c net.Conn) *flow {
-	if tc, ok := c.(*tls.Conn); ok {
-		return tc.NetConn().(*greeting).flow
+	if g, ok := c.(*frameGuard); ok {
+		return g.flow
 	}
 	return c.(*guardedFlow).flow
 }

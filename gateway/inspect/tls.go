@@ -70,8 +70,17 @@ func (s *Server) configFor(h *tls.ClientHelloInfo) (*tls.Config, error) {
 	if proto != "" {
 		c.NextProtos = []string{proto}
 	}
+	if proto == protoH2 { // RFC 9113, section 9.2.2, and appendix A
+		c.CipherSuites = authenticated
+	}
 	g.answered.Store(true)
 	return c, nil
+}
+
+// authenticated are the cipher suites of TLS 1.2 that HTTP/2 does not prohibit.
+var authenticated = []uint16{
+	tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+	tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
 }
 
 // wrapSession seals a session with the name that it is for. The keys rotate daily and
@@ -155,7 +164,7 @@ func (s *Server) ServeTLS(ctx context.Context, client net.Conn, facts policy.Flo
 	}
 	f.version = state.Version
 	if state.NegotiatedProtocol == protoH2 {
-		f.serveOn(ctx, s, s.conns2, tc)
+		f.serveOn(ctx, s, s.conns2, newFrameGuard(tc, f))
 		f.handlers.Wait() // HTTP/2 handlers may outlive their connection
 		return
 	}
@@ -172,8 +181,13 @@ func (s *Server) leaf(ctx context.Context, name string) (*tls.Certificate, error
 
 // failed writes down why a client's handshake did not end well.
 func (s *Server) failed(g *greeting, facts policy.Flow, err error) {
-	if g.answered.Load() && (g.alert.distrusts() || rejected(err)) {
-		g.flow.gate.Fail(denial(policy.ReasonCARejected), "the client did not take the gateway's certificate: "+err.Error())
+	said, hungUp := g.alert.distrusts() || rejected(err), errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
+	if g.answered.Load() && (said || hungUp) {
+		message := "the client did not take the gateway's certificate: " + err.Error()
+		if !said { // as Node does, and whoever gives up for a reason of its own
+			message = "the client hung up, without an alert, when it was shown the gateway's certificate: probably it does not trust it"
+		}
+		g.flow.gate.Fail(denial(policy.ReasonCARejected), message)
 		if s.decryption.Rejected != nil {
 			s.decryption.Rejected(facts)
 		}
@@ -182,12 +196,9 @@ func (s *Server) failed(g *greeting, facts policy.Flow, err error) {
 	g.flow.gate.Fail(denial(policy.ReasonBadClientHello), "the TLS handshake failed: "+err.Error())
 }
 
-// rejected reports whether a handshake ended for want of trust in our certificate: by an
-// alert (RFC 8446, section 6.2), or by hanging up where it was shown, as some clients do.
+// rejected reports whether a handshake ended by an alert for want of trust in our
+// certificate (RFC 8446, section 6.2).
 func rejected(err error) bool {
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) {
-		return true
-	}
 	var op *net.OpError
 	if !errors.As(err, &op) || op.Op != "remote error" {
 		return false

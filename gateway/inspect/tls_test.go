@@ -455,7 +455,7 @@ func TestManyStreams(t *testing.T) {
 
 // Large bodies pass both ways in the memory of their buffers, and so do unread ones.
 func TestMemoryIsBounded(t *testing.T) {
-	const size = 256 << 20
+	const size = 2 << 30
 	for _, h2 := range []bool{false, true} {
 		r := newRig(t)
 		r.serve(t, r.back.leaf(t, site), h2, nil, func(w http.ResponseWriter, r *http.Request) {
@@ -465,7 +465,7 @@ func TestMemoryIsBounded(t *testing.T) {
 		var top atomic.Uint64
 		before := heap()
 		watch := func(n int64) {
-			if n%(16<<20) < 32<<10 {
+			if n%(64<<20) < 32<<10 {
 				top.Store(max(top.Load(), heap())) // what lives: garbage says what other tests left
 			}
 		}
