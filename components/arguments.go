@@ -61,13 +61,14 @@ func (p *problems) address(path, s string) netip.Addr {
 	return addr
 }
 
-// oneOf reads a choice; absent, it is the first one.
+// oneOf reads a choice; absent or unknown, it is the first one.
 func (p *problems) oneOf(path string, value *string, choices ...string) string {
 	if value == nil {
 		return choices[0]
 	}
 	if !slices.Contains(choices, *value) {
 		p.add(path, "%q is not one of %q", *value, choices)
+		return choices[0]
 	}
 	return *value
 }
