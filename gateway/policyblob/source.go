@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/blob"
 )
 
@@ -164,7 +164,7 @@ func (s *Source) download(ctx context.Context, seen azcore.ETag) (*Version, erro
 	}
 	// Whether the SDK takes 304 for an error depends on its version, so the status is looked at.
 	var raw *http.Response
-	resp, err := s.client.DownloadStream(runtime.WithCaptureResponse(ctx, &raw), opts)
+	resp, err := s.client.DownloadStream(policy.WithCaptureResponse(ctx, &raw), opts)
 	if raw != nil && raw.StatusCode == http.StatusNotModified {
 		raw.Body.Close()
 		return nil, nil

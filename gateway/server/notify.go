@@ -79,7 +79,7 @@ func statusLine(r Readiness) string {
 	case !r.Ready:
 		return "not ready: " + firstLine(r.Why)
 	case r.Ruleset.Error != "":
-		return "ready with the last good ruleset; the one on disk is refused: " + firstLine(r.Ruleset.Error)
+		return "ready with the last good ruleset; the one on disk or published is not in force: " + firstLine(r.Ruleset.Error)
 	}
 	return fmt.Sprintf("ready: %d rules, %s", r.Ruleset.Rules, r.Ruleset.Digest)
 }

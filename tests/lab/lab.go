@@ -21,6 +21,8 @@ import (
 type Options struct {
 	// Gateway is the path of the bulkhead binary. Empty: none, see above.
 	Gateway string
+	// Idle leaves the gateway's start to Process.
+	Idle bool
 	// Ruleset is YAML; empty is the package's Ruleset. FEEDS in it stands for the folder of the
 	// feeds, LABCA for the certificate that signed every origin.
 	Ruleset string
@@ -28,6 +30,8 @@ type Options struct {
 	Configure func(config map[string]any)
 	// Decrypt makes a root for the gateway, which agents then trust, and configures it.
 	Decrypt bool
+	// TrustLab has the gateway itself trust the lab's authority, for what it asks of Azure's services.
+	TrustLab bool
 	// TwoArm gives the gateway a second interface for the agents' side.
 	TwoArm bool
 	// Dir takes the lab's files and is kept; empty is a temporary folder, removed by Down.
@@ -73,7 +77,7 @@ func records() []string {
 		a("mcr-0001.mcr-msedge.net", Registry),
 		a("agent365.svc.cloud.microsoft", Agent365),
 		[]string{cname(MCPName, "mcp.eastus2.contoso-hosting.com")}, a("mcp.eastus2.contoso-hosting.com", Contoso),
-		a(MirrorName, Mirror),
+		a(MirrorName, Mirror), a(StorageName, Storage),
 		// A linked private DNS zone, as a virtual network has it.
 		[]string{cname(OpenAIName, "contoso.privatelink.openai.azure.com"), cname("contoso.search.windows.net", "contoso.privatelink.search.windows.net")},
 		a("contoso.privatelink.openai.azure.com", OpenAI), a("contoso.privatelink.search.windows.net", Search),
@@ -106,7 +110,7 @@ func Up(ctx context.Context, opt Options) (*Lab, error) {
 		{"a certificate authority and the gateway's files", func() error { return l.prepare(opt) }},
 		{"network namespaces, cables and routes", func() error { return l.build(opt.TwoArm) }},
 		{"servers: DNS, HTTPS, the database next door, the attacker", l.serve},
-		{"the gateway", func() error { return l.startGateway(ctx, opt.Gateway) }},
+		{"the gateway", func() error { return l.startGateway(ctx, opt) }},
 	}
 	for _, s := range steps {
 		progress(s.say)
@@ -166,8 +170,8 @@ func (l *Lab) addHost(name string, addr netip.Addr) (*Host, error) {
 	return h, h.writeEtc("hosts", fmt.Sprintf("127.0.0.1 localhost\n%s %s\n", addr, name))
 }
 
-func (l *Lab) startGateway(ctx context.Context, binary string) error {
-	if binary == "" {
+func (l *Lab) startGateway(ctx context.Context, opt Options) error {
+	if opt.Gateway == "" {
 		for _, key := range []string{"net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"} {
 			if err := l.Host(Gateway).Sysctl(key, "1"); err != nil {
 				return err
@@ -175,11 +179,17 @@ func (l *Lab) startGateway(ctx context.Context, binary string) error {
 		}
 		return l.Upstream.Serve(l.Host(Gateway), l.NextHop())
 	}
-	path, err := filepath.Abs(binary)
+	path, err := filepath.Abs(opt.Gateway)
 	if err != nil {
 		return err
 	}
 	l.Process = &Process{lab: l, binary: path}
+	if opt.TrustLab {
+		l.Process.env = append(l.Process.env, "SSL_CERT_FILE="+l.Paths.Trust)
+	}
+	if opt.Idle {
+		return nil
+	}
 	return l.Process.Start(ctx)
 }
 

@@ -42,6 +42,7 @@ var (
 	Agent365 = netip.MustParseAddr("52.123.128.14")
 	Contoso  = netip.MustParseAddr("45.79.14.9")
 	Mirror   = netip.MustParseAddr("45.79.14.20")
+	Storage  = netip.MustParseAddr("20.60.40.4")
 
 	// Azure routes IPv6 only where a subnet is dual-stack. The lab's are, so that a test
 	// can show that the gateway is no hole even there.
@@ -60,6 +61,7 @@ const (
 	GistName      = "gist.github.com"
 	MCPName       = "mcp.contoso.com"
 	MirrorName    = "packages.contoso.com"
+	StorageName   = "contosobulkhead.blob.core.windows.net"
 	LoginName     = "login.microsoftonline.com"
 	ExfilName     = "exfil.attacker.example"
 	MaliciousName = "c2.attacker.example"
@@ -90,7 +92,7 @@ func sites() []site {
 			addrs: []netip.Addr{netip.MustParseAddr("10.255.2.2"), Exfil, Malicious},
 			gate6: netip.MustParsePrefix("2a0e:b107:66::1/64"), addr6: ExfilIPv6},
 		{name: Internet, cable: "to-internet", gate: netip.MustParsePrefix("10.255.3.1/24"),
-			addrs: []netip.Addr{netip.MustParseAddr("10.255.3.2"), GitHub, GitHub2, Gist, Login, Registry, Agent365, Contoso, Mirror},
+			addrs: []netip.Addr{netip.MustParseAddr("10.255.3.2"), GitHub, GitHub2, Gist, Login, Registry, Agent365, Contoso, Mirror, Storage},
 			// Whatever nobody else has ends here, where a capture sees it.
 			more: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}},
 	}
