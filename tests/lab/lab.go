@@ -32,8 +32,10 @@ type Options struct {
 	Decrypt bool
 	// TrustLab has the gateway itself trust the lab's authority, for what it asks of Azure's services.
 	TrustLab bool
-	// TwoArm gives the gateway a second interface for the agents' side.
+	// TwoArm gives the gateway of the lab's own network a second interface for the agents' side.
 	TwoArm bool
+	// Network is another one than the lab's own.
+	Network *Network
 	// Dir takes the lab's files and is kept; empty is a temporary folder, removed by Down.
 	Dir string
 	// Progress is told what is being done; nil is fine.
@@ -56,7 +58,7 @@ type Lab struct {
 
 	hosts   map[string]*Host
 	order   []string
-	nextHop hop
+	network *Network
 	temp    bool
 }
 
@@ -92,7 +94,10 @@ func Up(ctx context.Context, opt Options) (*Lab, error) {
 	if progress == nil {
 		progress = func(string) {}
 	}
-	l := &Lab{hosts: map[string]*Host{}, Sites: map[string]*Website{}, nextHop: nextHop(opt.TwoArm), temp: opt.Dir == ""}
+	l := &Lab{hosts: map[string]*Host{}, Sites: map[string]*Website{}, network: opt.Network, temp: opt.Dir == ""}
+	if l.network == nil {
+		l.network = spoke(opt.TwoArm)
+	}
 	dir := opt.Dir
 	var err error
 	if l.temp {
@@ -108,7 +113,7 @@ func Up(ctx context.Context, opt Options) (*Lab, error) {
 		do  func() error
 	}{
 		{"a certificate authority and the gateway's files", func() error { return l.prepare(opt) }},
-		{"network namespaces, cables and routes", func() error { return l.build(opt.TwoArm) }},
+		{"network namespaces, cables and routes", l.build},
 		{"servers: DNS, HTTPS, the database next door, the attacker", l.serve},
 		{"the gateway", func() error { return l.startGateway(ctx, opt) }},
 	}
@@ -144,8 +149,9 @@ func (l *Lab) prepare(opt Options) (err error) {
 	return l.writeFiles(opt.Ruleset, configure)
 }
 
-// addHost creates a host that asks the gateway for names and trusts the lab's roots.
-func (l *Lab) addHost(name string, addr netip.Addr) (*Host, error) {
+// addHost creates a host that asks its resolver for names and trusts the lab's roots.
+func (l *Lab) addHost(m Machine) (*Host, error) {
+	name, addr := m.Name, m.Addrs[0]
 	h, err := newHost(name, filepath.Join(l.Paths.Dir, "hosts"))
 	if err != nil {
 		return nil, err
@@ -154,8 +160,8 @@ func (l *Lab) addHost(name string, addr netip.Addr) (*Host, error) {
 	l.hosts[name] = h
 	l.order = append(l.order, name)
 	resolver := WireServer
-	if AgentSubnet.Contains(addr) {
-		resolver = l.NextHop()
+	if m.Resolver.IsValid() {
+		resolver = m.Resolver
 	}
 	// The gateway trusts no origin for the lab's sake: what it trusts is in its ruleset.
 	if name != Gateway {
