@@ -54,6 +54,7 @@ var mayKnow = map[string][]string{
 	"gateway/ca/trust":       {"gateway/ca"},
 	"gateway/budget":         {},
 	"gateway/originprobe":    {},
+	"gateway/policyblob":     {},
 	"gateway/config":         {"gateway/policy"},
 	"gateway/packet":         {"gateway/policy", "gateway/pin", "gateway/feeds", "gateway/audit"},
 	"gateway/enforcer":       {"gateway/policy", "gateway/pin", "gateway/feeds", "gateway/audit", "gateway/budget"},

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -84,6 +85,15 @@ func (l *Lab) WriteRuleset(yaml string) error {
 	return os.Rename(tmp, l.Paths.Ruleset)
 }
 
+// workloads names the agents for the audit.
+func (l *Lab) workloads() map[string]any {
+	out := map[string]any{}
+	for _, m := range l.network.subnet(agentBridge).Machines {
+		out[m.Name] = []string{netip.PrefixFrom(m.Addrs[0], 32).String()}
+	}
+	return out
+}
+
 func (l *Lab) feeds() string { return filepath.Join(l.Paths.Dir, "feeds") }
 
 // writeFiles writes everything that the gateway is configured with.
@@ -114,14 +124,14 @@ func (l *Lab) writeFiles(ruleset string, configure func(map[string]any)) error {
 	}
 	config := map[string]any{
 		"policy":      map[string]any{"file": l.Paths.Ruleset},
-		"agents":      []string{AgentSubnet.String()},
+		"agents":      []string{l.network.subnet(agentBridge).Gate.Masked().String()},
 		"dns":         map[string]any{"listen": l.NextHop().String() + ":53", "upstream": []string{WireServer.String() + ":53"}},
 		"serviceTags": map[string]any{"file": filepath.Join(dir, "servicetags.json")},
 		"feeds":       map[string]any{"dir": l.feeds()},
 		"audit":       map[string]any{"file": l.Paths.Audit},
 		"admin":       map[string]any{"listen": adminAddr},
 		"state":       map[string]any{"dir": filepath.Join(dir, "state")},
-		"workloads":   map[string]any{InvoiceAgent: []string{"10.20.1.20/32"}, ResearchAgent: []string{"10.20.1.21/32"}},
+		"workloads":   l.workloads(),
 	}
 	if configure != nil {
 		configure(config)

@@ -20,6 +20,7 @@ const adminAddr = "127.0.0.1:9180"
 type Process struct {
 	lab    *Lab
 	binary string
+	env    []string // beside the host's
 	cmd    *Cmd
 	exited chan struct{} // closed once the process has ended
 	err    error         // how, valid after exited
@@ -27,6 +28,18 @@ type Process struct {
 
 // Start runs the gateway and waits until /readyz says that it is in force.
 func (p *Process) Start(ctx context.Context) error {
+	if err := p.Launch(); err != nil {
+		return err
+	}
+	if err := p.WaitReady(ctx); err != nil {
+		p.Kill()
+		return err
+	}
+	return nil
+}
+
+// Launch runs the gateway and does not wait for it.
+func (p *Process) Launch() error {
 	log, err := os.OpenFile(p.lab.Paths.Log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
@@ -34,6 +47,7 @@ func (p *Process) Start(ctx context.Context) error {
 	defer log.Close() // the child has its own descriptor
 	h := p.lab.Host(Gateway)
 	p.cmd = h.Command(context.Background(), p.binary, "gateway", "--config", p.lab.Paths.Config)
+	p.cmd.Env = append(p.cmd.Env, p.env...)
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	if err := p.cmd.Start(); err != nil {
 		return fmt.Errorf("start the gateway: %w", err)
@@ -44,15 +58,11 @@ func (p *Process) Start(ctx context.Context) error {
 		p.err = cmd.Wait()
 		close(exited)
 	}()
-	if err := p.waitReady(ctx); err != nil {
-		p.Kill()
-		return err
-	}
 	return nil
 }
 
-// waitReady asks /readyz until it answers 200; ctx bounds it.
-func (p *Process) waitReady(ctx context.Context) error {
+// WaitReady asks /readyz until it answers 200; ctx bounds it.
+func (p *Process) WaitReady(ctx context.Context) error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	last := errors.New("not asked yet")

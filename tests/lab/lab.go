@@ -21,6 +21,8 @@ import (
 type Options struct {
 	// Gateway is the path of the bulkhead binary. Empty: none, see above.
 	Gateway string
+	// Idle leaves the gateway's start to Process.
+	Idle bool
 	// Ruleset is YAML; empty is the package's Ruleset. FEEDS in it stands for the folder of the
 	// feeds, LABCA for the certificate that signed every origin.
 	Ruleset string
@@ -28,8 +30,12 @@ type Options struct {
 	Configure func(config map[string]any)
 	// Decrypt makes a root for the gateway, which agents then trust, and configures it.
 	Decrypt bool
-	// TwoArm gives the gateway a second interface for the agents' side.
+	// TrustLab has the gateway itself trust the lab's authority, for what it asks of Azure's services.
+	TrustLab bool
+	// TwoArm gives the gateway of the lab's own network a second interface for the agents' side.
 	TwoArm bool
+	// Network is another one than the lab's own.
+	Network *Network
 	// Dir takes the lab's files and is kept; empty is a temporary folder, removed by Down.
 	Dir string
 	// Progress is told what is being done; nil is fine.
@@ -52,7 +58,7 @@ type Lab struct {
 
 	hosts   map[string]*Host
 	order   []string
-	nextHop hop
+	network *Network
 	temp    bool
 }
 
@@ -73,7 +79,7 @@ func records() []string {
 		a("mcr-0001.mcr-msedge.net", Registry),
 		a("agent365.svc.cloud.microsoft", Agent365),
 		[]string{cname(MCPName, "mcp.eastus2.contoso-hosting.com")}, a("mcp.eastus2.contoso-hosting.com", Contoso),
-		a(MirrorName, Mirror),
+		a(MirrorName, Mirror), a(StorageName, Storage),
 		// A linked private DNS zone, as a virtual network has it.
 		[]string{cname(OpenAIName, "contoso.privatelink.openai.azure.com"), cname("contoso.search.windows.net", "contoso.privatelink.search.windows.net")},
 		a("contoso.privatelink.openai.azure.com", OpenAI), a("contoso.privatelink.search.windows.net", Search),
@@ -88,7 +94,10 @@ func Up(ctx context.Context, opt Options) (*Lab, error) {
 	if progress == nil {
 		progress = func(string) {}
 	}
-	l := &Lab{hosts: map[string]*Host{}, Sites: map[string]*Website{}, nextHop: nextHop(opt.TwoArm), temp: opt.Dir == ""}
+	l := &Lab{hosts: map[string]*Host{}, Sites: map[string]*Website{}, network: opt.Network, temp: opt.Dir == ""}
+	if l.network == nil {
+		l.network = spoke(opt.TwoArm)
+	}
 	dir := opt.Dir
 	var err error
 	if l.temp {
@@ -104,9 +113,9 @@ func Up(ctx context.Context, opt Options) (*Lab, error) {
 		do  func() error
 	}{
 		{"a certificate authority and the gateway's files", func() error { return l.prepare(opt) }},
-		{"network namespaces, cables and routes", func() error { return l.build(opt.TwoArm) }},
+		{"network namespaces, cables and routes", l.build},
 		{"servers: DNS, HTTPS, the database next door, the attacker", l.serve},
-		{"the gateway", func() error { return l.startGateway(ctx, opt.Gateway) }},
+		{"the gateway", func() error { return l.startGateway(ctx, opt) }},
 	}
 	for _, s := range steps {
 		progress(s.say)
@@ -140,8 +149,9 @@ func (l *Lab) prepare(opt Options) (err error) {
 	return l.writeFiles(opt.Ruleset, configure)
 }
 
-// addHost creates a host that asks the gateway for names and trusts the lab's roots.
-func (l *Lab) addHost(name string, addr netip.Addr) (*Host, error) {
+// addHost creates a host that asks its resolver for names and trusts the lab's roots.
+func (l *Lab) addHost(m Machine) (*Host, error) {
+	name, addr := m.Name, m.Addrs[0]
 	h, err := newHost(name, filepath.Join(l.Paths.Dir, "hosts"))
 	if err != nil {
 		return nil, err
@@ -150,8 +160,8 @@ func (l *Lab) addHost(name string, addr netip.Addr) (*Host, error) {
 	l.hosts[name] = h
 	l.order = append(l.order, name)
 	resolver := WireServer
-	if AgentSubnet.Contains(addr) {
-		resolver = l.NextHop()
+	if m.Resolver.IsValid() {
+		resolver = m.Resolver
 	}
 	// The gateway trusts no origin for the lab's sake: what it trusts is in its ruleset.
 	if name != Gateway {
@@ -166,8 +176,8 @@ func (l *Lab) addHost(name string, addr netip.Addr) (*Host, error) {
 	return h, h.writeEtc("hosts", fmt.Sprintf("127.0.0.1 localhost\n%s %s\n", addr, name))
 }
 
-func (l *Lab) startGateway(ctx context.Context, binary string) error {
-	if binary == "" {
+func (l *Lab) startGateway(ctx context.Context, opt Options) error {
+	if opt.Gateway == "" {
 		for _, key := range []string{"net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"} {
 			if err := l.Host(Gateway).Sysctl(key, "1"); err != nil {
 				return err
@@ -175,11 +185,17 @@ func (l *Lab) startGateway(ctx context.Context, binary string) error {
 		}
 		return l.Upstream.Serve(l.Host(Gateway), l.NextHop())
 	}
-	path, err := filepath.Abs(binary)
+	path, err := filepath.Abs(opt.Gateway)
 	if err != nil {
 		return err
 	}
 	l.Process = &Process{lab: l, binary: path}
+	if opt.TrustLab {
+		l.Process.env = append(l.Process.env, "SSL_CERT_FILE="+l.Paths.Trust)
+	}
+	if opt.Idle {
+		return nil
+	}
 	return l.Process.Start(ctx)
 }
 

@@ -81,6 +81,26 @@ func (h *Host) route(table int, p netip.Prefix, via netip.Addr, dev string) erro
 	return nil
 }
 
+// noRoute puts a row without a next hop into a routing table: one that drops
+// (RTN_BLACKHOLE), or one that ends the search in this table (RTN_THROW).
+func (h *Host) noRoute(table int, p netip.Prefix, kind int) error {
+	if err := h.nl.RouteReplace(&netlink.Route{Dst: ipNet(p), Table: table, Type: kind}); err != nil {
+		return fmt.Errorf("host %s: route for %s: %w", h.Name, p, err)
+	}
+	return nil
+}
+
+// rulePast makes packets that come in on dev for a prefix follow the main table before
+// any other.
+func (h *Host) rulePast(dev string, p netip.Prefix) error {
+	r := netlink.NewRule()
+	r.IifName, r.Table, r.Priority, r.Dst = dev, unix.RT_TABLE_MAIN, 900, ipNet(p)
+	if err := h.nl.RuleAdd(r); err != nil {
+		return fmt.Errorf("host %s: rule for packets from %s to %s: %w", h.Name, dev, p, err)
+	}
+	return nil
+}
+
 // ruleFrom makes packets that come in on dev follow a table before the main one.
 func (h *Host) ruleFrom(dev string, table, family int) error {
 	r := netlink.NewRule()
@@ -103,8 +123,22 @@ func (h *Host) bridge(name string) error {
 	return h.linkUp(name)
 }
 
-// attach plugs an interface into a bridge.
-func (h *Host) attach(dev, bridge string) error {
+// answerForNeighbours has a switch's own address answer who looks for others on it, so
+// that everything between its ports is routed (RFC 3069; ip-sysctl, proxy_arp_pvlan).
+func (h *Host) answerForNeighbours(bridge string) error {
+	for _, set := range []struct{ key, value string }{
+		{"conf/" + bridge + "/proxy_arp", "1"}, {"conf/" + bridge + "/proxy_arp_pvlan", "1"}, {"neigh/" + bridge + "/proxy_delay", "0"},
+	} {
+		if err := h.Sysctl("net/ipv4/"+set.key, set.value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// attach plugs an interface into a bridge. Isolated ports reach the bridge itself and no
+// other port.
+func (h *Host) attach(dev, bridge string, isolated bool) error {
 	link, err := h.link(dev)
 	if err != nil {
 		return err
@@ -115,6 +149,12 @@ func (h *Host) attach(dev, bridge string) error {
 	}
 	if err := h.nl.LinkSetMaster(link, master); err != nil {
 		return fmt.Errorf("host %s: %s into %s: %w", h.Name, dev, bridge, err)
+	}
+	if !isolated {
+		return nil
+	}
+	if err := h.nl.LinkSetIsolated(link, true); err != nil {
+		return fmt.Errorf("host %s: %s isolated in %s: %w", h.Name, dev, bridge, err)
 	}
 	return nil
 }

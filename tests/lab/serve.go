@@ -1,13 +1,16 @@
 package lab
 
-import "net/netip"
+import (
+	"net/netip"
+	"slices"
+)
 
 // attackerPorts are where the attacker listens besides DNS and the web.
 var attackerPorts = []string{"22", "4444", "5432", "8443"}
 
 // serve starts what stands on the hosts.
 func (l *Lab) serve() error {
-	for _, name := range []string{Internet, Attacker, PrivateEndpoints, Database, Platform, ResearchAgent} {
+	for _, name := range l.present(Internet, Attacker, PrivateEndpoints, Database, Platform, ResearchAgent) {
 		l.Sites[name] = newWebsite(name)
 	}
 	for _, start := range []func() error{l.serveNames, l.serveWeb, l.serveAttacker} {
@@ -15,7 +18,15 @@ func (l *Lab) serve() error {
 			return err
 		}
 	}
+	if l.Host(Database) == nil {
+		return nil
+	}
 	return l.Sites[Database].servePostgres(l.Host(Database), "5432")
+}
+
+// present are those of the hosts that this network has.
+func (l *Lab) present(names ...string) []string {
+	return slices.DeleteFunc(names, func(name string) bool { return l.Host(name) == nil })
 }
 
 func (l *Lab) serveNames() (err error) {
@@ -39,12 +50,12 @@ func (l *Lab) serveNames() (err error) {
 }
 
 func (l *Lab) serveWeb() error {
-	for _, name := range []string{Internet, Attacker, PrivateEndpoints, Platform} {
+	for _, name := range l.present(Internet, Attacker, PrivateEndpoints, Platform) {
 		if err := l.Sites[name].serveHTTPS(l.Host(name), 443, l.CA); err != nil {
 			return err
 		}
 	}
-	for _, name := range []string{Internet, Attacker, Platform, ResearchAgent} {
+	for _, name := range l.present(Internet, Attacker, Platform, ResearchAgent) {
 		if err := l.Sites[name].serveHTTP(l.Host(name), 80); err != nil {
 			return err
 		}

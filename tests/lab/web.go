@@ -21,9 +21,10 @@ import (
 type Website struct {
 	Name string
 
-	mu     sync.Mutex
-	visits []Visit
-	news   chan struct{} // closed and replaced at each visit
+	mu       sync.Mutex
+	visits   []Visit
+	news     chan struct{}           // closed and replaced at each visit
+	handlers map[string]http.Handler // by host name
 }
 
 // Visit is one request, or one connection without HTTP, that arrived.
@@ -43,7 +44,14 @@ const (
 )
 
 func newWebsite(name string) *Website {
-	return &Website{Name: name, news: make(chan struct{})}
+	return &Website{Name: name, news: make(chan struct{}), handlers: map[string]http.Handler{}}
+}
+
+// Handle has a handler answer what is asked of one host name, which then counts as no visit.
+func (s *Website) Handle(host string, h http.Handler) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.handlers[host] = h
 }
 
 // Visits returns what arrived so far, oldest first.
@@ -120,6 +128,13 @@ func (s *Website) server() *http.Server {
 // events, /echo the request's body, a POST to /mcp the result of a tool call, and anything
 // else what the server saw of the request.
 func (s *Website) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	own := s.handlers[r.Host]
+	s.mu.Unlock()
+	if own != nil {
+		own.ServeHTTP(w, r)
+		return
+	}
 	v := Visit{Transport: "http", Host: r.Host, Method: r.Method, Path: r.URL.Path}
 	v.From, _ = netip.ParseAddrPort(r.RemoteAddr)
 	if a, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok {

@@ -94,9 +94,16 @@ func printStatus(w io.Writer, r *server.Readiness) {
 	} else {
 		fmt.Fprintf(w, "NOT READY  bulkhead %s: %s\n", r.Version, r.Why)
 	}
-	fmt.Fprintf(w, "ruleset    %s, %d rules\n", r.Ruleset.Digest, r.Ruleset.Rules)
+	switch {
+	case r.Ruleset.Digest == "":
+		fmt.Fprintln(w, "ruleset    none yet")
+	case r.Ruleset.Serial != 0:
+		fmt.Fprintf(w, "ruleset    %s, %d rules, serial %d\n", r.Ruleset.Digest, r.Ruleset.Rules, r.Ruleset.Serial)
+	default:
+		fmt.Fprintf(w, "ruleset    %s, %d rules\n", r.Ruleset.Digest, r.Ruleset.Rules)
+	}
 	if r.Ruleset.Error != "" {
-		fmt.Fprintf(w, "           the one on disk is refused: %s\n", r.Ruleset.Error)
+		fmt.Fprintf(w, "           what is on disk or published is not in force: %s\n", r.Ruleset.Error)
 	}
 	for _, m := range r.Ruleset.Missing {
 		fmt.Fprintf(w, "           no data for %s: its group matches nothing\n", m)
@@ -107,6 +114,9 @@ func printStatus(w io.Writer, r *server.Readiness) {
 	}
 	if r.Budgets != "" {
 		fmt.Fprintf(w, "budgets    %s\n", r.Budgets)
+	}
+	if a := r.Attestation; a != nil && a.Error != "" {
+		fmt.Fprintf(w, "reports    cannot be written: %s\n", a.Error)
 	}
 	fmt.Fprintf(w, "audit key  %s\n", r.AuditKey)
 }

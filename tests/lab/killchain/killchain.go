@@ -116,14 +116,18 @@ func Run(ctx context.Context, l *lab.Lab, from string, report func(Result), name
 // open starts the captures that tell what became of a step.
 func open(l *lab.Lab, from string) (*attack, error) {
 	a := &attack{lab: l, agent: l.Host(from)}
-	if a.agent == nil || !lab.AgentSubnet.Contains(a.agent.Addr) {
+	if a.agent == nil || !l.IsAgent(a.agent) {
 		return nil, fmt.Errorf("no agent %q: use %s or %s", from, lab.InvoiceAgent, lab.ResearchAgent)
 	}
 	if l.Process == nil {
 		return nil, errors.New("this lab has no gateway, so there is nothing to attack")
 	}
 	for _, name := range []string{lab.Internet, lab.Attacker, lab.Database} {
-		c, err := l.Host(name).Capture()
+		far := l.Host(name)
+		if far == nil {
+			continue // no spoke next door
+		}
+		c, err := far.Capture()
 		if err != nil {
 			a.close()
 			return nil, err
