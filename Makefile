@@ -9,6 +9,7 @@ FUZZTIME ?= 30s
 export BULKHEAD_DATA ?= $(abspath $(wildcard ../shared/data))
 SOAKTIME ?= 20m
 CLIENTS  := bin/clients
+TWIN     := bin/twin
 
 # What the lab's clients and comparisons need beside Go: Debian's package for each
 # program. Nothing is installed that is already there.
@@ -66,7 +67,7 @@ deps: ## install the clients that the lab's tests use
 		if [ "$$(id -u)" != 0 ]; then echo "install these packages as root:$$missing" >&2; exit 1; fi; \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
 	fi
-	@$(MAKE) --no-print-directory $(CLIENTS)/python $(CLIENTS)/node
+	@$(MAKE) --no-print-directory $(CLIENTS)/python $(CLIENTS)/node $(TWIN)/azurite
 
 # Libraries that agents are written with, for tests/decrypt, in the versions named there.
 $(CLIENTS)/python: tests/decrypt/clients/python/requirements.txt
@@ -76,6 +77,12 @@ $(CLIENTS)/python: tests/decrypt/clients/python/requirements.txt
 $(CLIENTS)/node: tests/decrypt/clients/node/package.json
 	@echo "installing $<"
 	@rm -rf $@ $@.new && mkdir -p $@.new && cp $< $@.new && cd $@.new && npm install --silent --no-package-lock --no-audit --no-fund && mv ../node.new ../node && touch ../node
+
+# Microsoft's emulator of blob storage, behind tests/twin/blobs. Its optional parts are a
+# database and telemetry.
+$(TWIN)/azurite: tests/twin/blobs/package.json
+	@echo "installing $<"
+	@rm -rf $@ $@.new && mkdir -p $@.new && cp $< $@.new && cd $@.new && npm install --silent --ignore-scripts --omit=optional --no-package-lock --no-audit --no-fund && mv ../azurite.new ../azurite && touch ../azurite
 
 clean: ## remove what was built
 	rm -rf bin dist

@@ -193,7 +193,7 @@ func (a *Authority) renew(ctx context.Context) (err error) {
 		return err
 	}
 	now := a.opt.Now()
-	if err := usable(root, signer, now); err != nil {
+	if err := Usable(root, signer.Public(), now); err != nil {
 		return err
 	}
 	old := a.current.Load()

@@ -3,8 +3,10 @@ package ca
 import (
 	"context"
 	"crypto"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -70,28 +72,57 @@ func ReadCertificate(file string) (*x509.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
+	cert, err := ParseCertificate(data)
+	if err != nil {
+		return nil, fmt.Errorf("ca: %s: %w", file, err)
+	}
+	return cert, nil
+}
+
+// MaxRootLifetime bounds a root. Some clients refuse dates far ahead.
+const MaxRootLifetime = 20 * 365 * 24 * time.Hour
+
+// SelfSign makes the certificate of a root over a key: in Key Vault, or in a lab's file. It is
+// valid from an hour before now, for agents whose clock is behind.
+func SelfSign(key crypto.Signer, name string, lifetime time.Duration, now time.Time) (*x509.Certificate, error) {
+	switch {
+	case name == "" || len(name) > 64: // ub-common-name (RFC 5280, appendix A.1)
+		return nil, errors.New("ca: give the root a name of at most 64 characters")
+	case lifetime < time.Hour || lifetime > MaxRootLifetime:
+		return nil, errors.New("ca: let the root live from an hour to 20 years")
+	}
+	t := &x509.Certificate{
+		SerialNumber: serial(), Subject: pkix.Name{Organization: []string{"Bulkhead"}, CommonName: name},
+		NotBefore: now.Add(-backdate), NotAfter: now.Add(lifetime), IsCA: true, BasicConstraintsValid: true,
+		MaxPathLen: 1, // an intermediate below it, and leaves below that
+		KeyUsage:   x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, t, t, key.Public(), key)
+	if err != nil {
+		return nil, fmt.Errorf("ca: %w", err)
+	}
+	return x509.ParseCertificate(der)
+}
+
+// ParseCertificate reads the first certificate of a PEM text.
+func ParseCertificate(data []byte) (*x509.Certificate, error) {
 	for {
 		block, rest := pem.Decode(data)
 		if block == nil {
-			return nil, fmt.Errorf("ca: %s: no certificate in it: write one in PEM", file)
+			return nil, errors.New("no certificate in it: write one in PEM")
 		}
 		if block.Type == "CERTIFICATE" {
-			cert, err := x509.ParseCertificate(block.Bytes)
-			if err != nil {
-				return nil, fmt.Errorf("ca: %s: %w", file, err)
-			}
-			return cert, nil
+			return x509.ParseCertificate(block.Bytes)
 		}
 		data = rest
 	}
 }
 
-// usable says why a root cannot sign an intermediate now, or nil.
-func usable(root *x509.Certificate, signer crypto.Signer, now time.Time) error {
-	type public interface{ Equal(crypto.PublicKey) bool }
-	key, ok := root.PublicKey.(public)
+// Usable says why a certificate cannot be the root over a key now, or nil.
+func Usable(root *x509.Certificate, public crypto.PublicKey, now time.Time) error {
+	key, ok := root.PublicKey.(interface{ Equal(crypto.PublicKey) bool })
 	switch {
-	case !ok || !key.Equal(signer.Public()):
+	case !ok || !key.Equal(public):
 		return errors.New("ca: the root certificate belongs to another key: renew the certificate, or name the key's version")
 	case !root.BasicConstraintsValid || !root.IsCA:
 		return errors.New("ca: the root certificate is not that of an authority (basic constraints, CA:TRUE)")

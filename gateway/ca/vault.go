@@ -56,18 +56,28 @@ func (v *Vault) Load(ctx context.Context) (*x509.Certificate, crypto.Signer, err
 	if err != nil {
 		return nil, nil, err
 	}
+	signer, _, err := v.Signer(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	return cert, signer, nil
+}
+
+// Signer signs with the newest version of the key while ctx lasts, and says which that is.
+func (v *Vault) Signer(ctx context.Context) (signer crypto.Signer, version string, err error) {
 	got, err := v.client.GetKey(ctx, v.key, "", nil)
 	if err != nil {
-		return nil, nil, fmt.Errorf("ca: key %q: %w", v.key, terse(err))
+		return nil, "", fmt.Errorf("ca: key %q: %w", v.key, terse(err))
 	}
 	if got.Key == nil || got.Key.KID == nil {
-		return nil, nil, fmt.Errorf("ca: key %q: the vault's answer has no key", v.key)
+		return nil, "", fmt.Errorf("ca: key %q: the vault's answer has no key", v.key)
 	}
 	public, err := publicKey(got.Key)
 	if err != nil {
-		return nil, nil, fmt.Errorf("ca: key %q: %w", v.key, err)
+		return nil, "", fmt.Errorf("ca: key %q: %w", v.key, err)
 	}
-	return cert, &vaultSigner{ctx: ctx, vault: v, version: got.Key.KID.Version(), public: public}, nil
+	version = got.Key.KID.Version()
+	return &vaultSigner{ctx: ctx, vault: v, version: version, public: public}, version, nil
 }
 
 // throttled is an error of a vault that said when to ask again.
@@ -84,13 +94,21 @@ type oneLine struct{ error }
 func (o *oneLine) Error() string { return strings.Join(strings.Fields(o.error.Error()), " ") }
 func (o *oneLine) Unwrap() error { return o.error }
 
-// terse makes one line of the SDK's errors, which hold whole responses.
+// refused is what the vault answers, without the whole response that the SDK's text has.
+type refused struct{ *azcore.ResponseError }
+
+func (r *refused) Error() string {
+	return fmt.Sprintf("the vault answers %d %s", r.StatusCode, r.ErrorCode)
+}
+func (r *refused) Unwrap() error { return r.ResponseError }
+
+// terse makes one line of the SDK's errors.
 func terse(err error) error {
 	var resp *azcore.ResponseError
 	if !errors.As(err, &resp) {
 		return &oneLine{err}
 	}
-	err = fmt.Errorf("the vault answers %d %s", resp.StatusCode, resp.ErrorCode)
+	err = &refused{resp}
 	if resp.RawResponse == nil {
 		return err
 	}

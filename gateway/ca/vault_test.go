@@ -2,21 +2,14 @@ package ca
 
 import (
 	"context"
-	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/rsa"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
-	"math/big"
-	"net"
 	"net/http"
-	"net/http/httptest"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -27,52 +20,80 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
+
+	"github.com/bulkhead-dev/bulkhead/tests/twin/front"
+	"github.com/bulkhead-dev/bulkhead/tests/twin/identity"
+	"github.com/bulkhead-dev/bulkhead/tests/twin/vault"
 )
 
 const vaultURL = "https://contoso.vault.azure.net"
 
-// fakeVault answers two calls of Key Vault's REST interface, `get key` and `sign`, for one
-// key, over HTTPS: challenge first, then a bearer token; a method, path, version or body that
-// is not theirs is a fault of the test. It does not prove that a real vault grants the role,
-// that managed identity yields a token, nor what a real vault's limits are.
-type fakeVault struct {
-	t      *testing.T
-	server *httptest.Server
-	file   string // of the root's certificate
+// gatewayRole is what Key Vault Crypto User has of what the gateway asks for; everything else is
+// refused. (https://learn.microsoft.com/azure/role-based-access-control/built-in-roles/security)
+var gatewayRole = []string{"Microsoft.KeyVault/vaults/keys/read", "Microsoft.KeyVault/vaults/keys/sign/action"}
 
-	mu       sync.Mutex
-	versions []crypto.Signer // the newest is last
-	calls    []string
-	answer   func(http.ResponseWriter) bool // instead; false: as usual
-	liar     crypto.Signer                  // signs in place of the key
-	// signature is sent in place of one that was made; nil: none.
-	signature []byte
+// fakeVault is the twin's vault with one key, and a root certificate over it in a file. What
+// the twin answers can be taken away, or forged.
+type fakeVault struct {
+	t        *testing.T
+	front    *front.Front
+	identity *identity.Service
+	service  *vault.Service
+	registry vault.Registry
+	kind     vault.Key
+	file     string // of the root's certificate
+
+	mu        sync.Mutex
+	calls     []string
+	answer    func(http.ResponseWriter) bool // instead; false: as usual
+	liar      bool                           // signs with another key
+	signature []byte                         // sent in place of one that was made; nil: none
 }
 
-func newFakeVault(t *testing.T, key crypto.Signer) *fakeVault {
-	f := &fakeVault{t: t, file: filepath.Join(t.TempDir(), "root.crt"), versions: []crypto.Signer{key}}
-	f.certify(key)
-	f.server = httptest.NewTLSServer(f)
-	t.Cleanup(f.server.Close)
+var (
+	ecKind  = vault.Key{Type: "EC-HSM", Operations: []string{"sign"}}
+	rsaKind = vault.Key{Type: "RSA-HSM", Operations: []string{"sign"}}
+)
+
+func newFakeVault(t *testing.T, kind vault.Key) *fakeVault {
+	f := &fakeVault{t: t, kind: kind, file: filepath.Join(t.TempDir(), "root.crt")}
+	var err error
+	if f.identity, err = identity.New(); err != nil {
+		t.Fatal(err)
+	}
+	if f.front, err = front.Start(t.TempDir(), front.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.front.Close() })
+	f.service = vault.New(vault.Options{Identity: f.identity, Vaults: f.registry.Find, Authorize: func(_, action, scope string) error {
+		if !slices.Contains(gatewayRole, action) || scope != "/vaults/contoso/keys/bulkhead-root" {
+			t.Errorf("the gateway may not %s at %s", action, scope)
+		}
+		return nil
+	}})
+	f.front.Handle(vault.Suffix, f)
+	f.registry.Put("contoso", vault.Vault{ID: "/vaults/contoso"})
+	f.rotate()
+	f.certify()
 	return f
 }
 
-// certify writes a root certificate over a key.
-func (f *fakeVault) certify(key crypto.Signer) {
-	c := &x509.Certificate{SerialNumber: serial(), Subject: pkix.Name{CommonName: "Contoso Bulkhead Root"},
-		NotBefore: time.Now().Add(-48 * time.Hour), NotAfter: time.Now().AddDate(10, 0, 0),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
-	der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
+// rotate makes a new version of the key.
+func (f *fakeVault) rotate() { f.registry.MakeKey("contoso", "bulkhead-root", f.kind) }
+
+// certify writes a root certificate over the key's newest version.
+func (f *fakeVault) certify() {
+	f.t.Helper()
+	key, _, err := f.vault().Signer(f.t.Context())
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	write(f.t, f.file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
-}
-
-func (f *fakeVault) rotate(key crypto.Signer) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.versions = append(f.versions, key)
+	cert, err := SelfSign(key, "Contoso Bulkhead Root", 10*365*24*time.Hour, time.Now())
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	write(f.t, f.file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw}))
+	f.heard()
 }
 
 func (f *fakeVault) instead(answer func(http.ResponseWriter) bool) {
@@ -89,85 +110,55 @@ func (f *fakeVault) heard() []string {
 	return f.calls
 }
 
+func (f *fakeVault) Known(host string) bool { return f.service.Known(host) }
+
 func (f *fakeVault) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	w.Header().Set("Content-Type", "application/json")
-	switch r.Header.Get("Authorization") {
-	case "":
-		w.Header().Set("WWW-Authenticate", `Bearer authorization="https://login.microsoftonline.com/11111111-2222-3333-4444-555555555555", resource="https://vault.azure.net"`)
-		w.WriteHeader(http.StatusUnauthorized)
-		return
-	case "Bearer good":
-	default:
-		f.t.Errorf("authorization %q", r.Header.Get("Authorization"))
-	}
-	if r.Host != "contoso.vault.azure.net" || r.URL.Query().Get("api-version") == "" {
-		f.t.Errorf("asked %s for %s", r.Host, r.URL)
-	}
-	f.calls = append(f.calls, r.Method+" "+r.URL.Path)
-	if f.answer != nil && f.answer(w) {
-		return
-	}
-	version := len(f.versions) - 1
-	switch {
-	case r.Method == http.MethodGet && strings.TrimSuffix(r.URL.Path, "/") == "/keys/bulkhead-root":
-		json.NewEncoder(w).Encode(map[string]any{"key": f.jwk(version), "attributes": map[string]any{"enabled": true}})
-	case r.Method == http.MethodPost && r.URL.Path == fmt.Sprintf("/keys/bulkhead-root/v%d/sign", version):
-		key := f.versions[version]
-		if f.liar != nil {
-			key = f.liar
+	if r.Header.Get("Authorization") != "" { // else it is told by whom a token is to be
+		v, _ := f.registry.Find("contoso")
+		call := r.Method + " " + strings.TrimSuffix(r.URL.Path, "/")
+		for i, version := range v.Keys["bulkhead-root"].Versions {
+			call = strings.Replace(call, version, fmt.Sprintf("v%d", i), 1)
 		}
-		f.sign(w, r, key)
-	default:
-		f.t.Errorf("the gateway may not %s %s", r.Method, r.URL.Path)
-		w.WriteHeader(http.StatusForbidden)
+		f.calls = append(f.calls, call)
+		w.Header().Set("Content-Type", "application/json")
+		if f.answer != nil && f.answer(w) {
+			return
+		}
+		if strings.HasSuffix(r.URL.Path, "/sign") && (f.liar || f.signature != nil) {
+			sig := f.signature
+			if f.liar {
+				sig = f.lie(r)
+			}
+			json.NewEncoder(w).Encode(map[string]any{"kid": vaultURL + "/keys/bulkhead-root/v0", "value": b64.EncodeToString(sig)})
+			return
+		}
 	}
+	f.service.ServeHTTP(w, r)
 }
 
 var b64 = base64.RawURLEncoding
 
-func (f *fakeVault) jwk(version int) map[string]any {
-	k := map[string]any{"kid": fmt.Sprintf("%s/keys/bulkhead-root/v%d", vaultURL, version), "key_ops": []string{"sign"}}
-	switch p := f.versions[version].Public().(type) {
-	case *ecdsa.PublicKey:
-		point, err := p.Bytes()
-		if err != nil {
-			f.t.Error(err)
-		}
-		k["kty"], k["crv"], k["x"], k["y"] = "EC-HSM", p.Params().Name, b64.EncodeToString(point[1:33]), b64.EncodeToString(point[33:65])
-	case *rsa.PublicKey:
-		k["kty"], k["n"], k["e"] = "RSA-HSM", b64.EncodeToString(p.N.Bytes()), b64.EncodeToString(big.NewInt(int64(p.E)).Bytes())
-	}
-	return k
-}
-
-func (f *fakeVault) sign(w http.ResponseWriter, r *http.Request, key crypto.Signer) {
-	var body struct{ Alg, Value string }
+// lie signs what is to be signed with a key that is not the vault's.
+func (f *fakeVault) lie(r *http.Request) []byte {
+	var body struct{ Value string }
 	if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
 		f.t.Error(err)
 	}
 	digest, err := b64.DecodeString(body.Value)
-	if err != nil || len(digest) != 32 {
-		f.t.Errorf("to sign: %q, %v", body.Value, err)
+	if err != nil {
+		f.t.Error(err)
 	}
-	var sig []byte
-	switch k := key.(type) {
-	case *ecdsa.PrivateKey:
-		a, b, err := ecdsa.Sign(rand.Reader, k, digest)
-		if err != nil || body.Alg != "ES256" {
-			f.t.Errorf("%s: %v", body.Alg, err)
-		}
-		sig = append(a.FillBytes(make([]byte, 32)), b.FillBytes(make([]byte, 32))...)
-	case *rsa.PrivateKey:
-		if sig, err = k.Sign(rand.Reader, digest, crypto.SHA256); err != nil || body.Alg != "RS256" {
-			f.t.Errorf("%s: %v", body.Alg, err)
-		}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		f.t.Error(err)
 	}
-	if f.signature != nil {
-		sig = f.signature
+	a, b, err := ecdsa.Sign(rand.Reader, key, digest)
+	if err != nil {
+		f.t.Error(err)
 	}
-	json.NewEncoder(w).Encode(map[string]any{"kid": f.jwk(len(f.versions) - 1)["kid"], "value": b64.EncodeToString(sig)})
+	return append(a.FillBytes(make([]byte, 32)), b.FillBytes(make([]byte, 32))...)
 }
 
 type token string
@@ -179,38 +170,22 @@ func (k token) GetToken(context.Context, policy.TokenRequestOptions) (azcore.Acc
 // vault is a client of the fake, which is found under the real name.
 func (f *fakeVault) vault() *Vault {
 	f.t.Helper()
-	pool := x509.NewCertPool()
-	pool.AddCert(f.server.Certificate())
-	transport := f.server.Client().Transport.(*http.Transport).Clone()
-	transport.TLSClientConfig.ServerName = "example.com" // httptest's certificate
-	transport.TLSClientConfig.RootCAs = pool
-	transport.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, network, f.server.Listener.Addr().String())
+	good, err := f.identity.Token(identity.Principal{Name: "gateway"}, "https://vault.azure.net")
+	if err != nil {
+		f.t.Fatal(err)
 	}
-	f.t.Cleanup(transport.CloseIdleConnections)
-	opts := azcore.ClientOptions{Transport: &http.Client{Transport: transport}, Retry: policy.RetryOptions{RetryDelay: time.Millisecond, MaxRetryDelay: time.Second}}
-	v, err := NewVault(vaultURL, "bulkhead-root", f.file, token("good"), &azkeys.ClientOptions{ClientOptions: opts})
+	client := f.front.Client()
+	f.t.Cleanup(client.CloseIdleConnections)
+	opts := azcore.ClientOptions{Transport: client, Retry: policy.RetryOptions{RetryDelay: time.Millisecond, MaxRetryDelay: time.Second}}
+	v, err := NewVault(vaultURL, "bulkhead-root", f.file, token(good), &azkeys.ClientOptions{ClientOptions: opts})
 	if err != nil {
 		f.t.Fatal(err)
 	}
 	return v
 }
 
-func ecKey(t *testing.T, curve elliptic.Curve) *ecdsa.PrivateKey {
-	t.Helper()
-	k, err := ecdsa.GenerateKey(curve, rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return k
-}
-
 func TestVault(t *testing.T) {
-	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for what, key := range map[string]crypto.Signer{"EC": ecKey(t, elliptic.P256()), "RSA": rsaKey} {
+	for what, key := range map[string]vault.Key{"EC": ecKind, "RSA": rsaKind} {
 		t.Run(what, func(t *testing.T) {
 			f := newFakeVault(t, key)
 			a := open(t, Options{Root: f.vault(), Names: []string{"a.example"}})
@@ -221,7 +196,7 @@ func TestVault(t *testing.T) {
 			if out, err := openssl(t, a, leaf.Certificate[0], "-verify_hostname", "a.example"); err != nil {
 				t.Errorf("OpenSSL: %s", out)
 			}
-			if got := f.heard(); !slices.Equal(got, []string{"GET /keys/bulkhead-root/", "POST /keys/bulkhead-root/v0/sign"}) {
+			if got := f.heard(); !slices.Equal(got, []string{"GET /keys/bulkhead-root", "POST /keys/bulkhead-root/v0/sign"}) {
 				t.Errorf("called %q", got)
 			}
 			// Looking for a change signs nothing.
@@ -234,18 +209,17 @@ func TestVault(t *testing.T) {
 
 // TestVaultRotation has a new version of the key appear, and its certificate later.
 func TestVaultRotation(t *testing.T) {
-	f := newFakeVault(t, ecKey(t, elliptic.P256()))
+	f := newFakeVault(t, ecKind)
 	a := open(t, Options{Root: f.vault(), Names: []string{"a.example"}})
 	before := a.Root()
-	key := ecKey(t, elliptic.P256())
-	f.rotate(key)
+	f.rotate()
 	if err := a.renew(t.Context()); err == nil || !strings.Contains(err.Error(), "another key") {
 		t.Errorf("a certificate over another key: %v", err)
 	}
 	if _, err := a.Leaf(t.Context(), "a.example"); err != nil || !a.Root().Equal(before) {
 		t.Errorf("what was issued serves on: %v", err)
 	}
-	f.certify(key)
+	f.certify()
 	if err := a.renew(t.Context()); err != nil || a.Root().Equal(before) {
 		t.Errorf("the new root: %v", err)
 	}
@@ -283,7 +257,7 @@ func TestVaultFails(t *testing.T) {
 		{"a key that does not sign", status(200, `{"key":{"kid":"`+vaultURL+`/keys/bulkhead-root/v0","kty":"oct"}}`), "cannot sign", 0},
 	} {
 		t.Run(tc.what, func(t *testing.T) {
-			f := newFakeVault(t, ecKey(t, elliptic.P256()))
+			f := newFakeVault(t, ecKind)
 			a := open(t, Options{Root: f.vault(), Names: []string{"a.example"}})
 			f.instead(tc.answer)
 			err := a.renew(t.Context())
@@ -306,7 +280,7 @@ func TestVaultFails(t *testing.T) {
 
 // TestVaultThrottledBriefly is within what the SDK waits for by itself.
 func TestVaultThrottledBriefly(t *testing.T) {
-	f := newFakeVault(t, ecKey(t, elliptic.P256()))
+	f := newFakeVault(t, ecKind)
 	left := 2
 	f.instead(func(w http.ResponseWriter) bool {
 		if left--; left < 0 {
@@ -321,8 +295,8 @@ func TestVaultThrottledBriefly(t *testing.T) {
 
 // TestVaultLies has it sign with another key than it shows.
 func TestVaultLies(t *testing.T) {
-	f := newFakeVault(t, ecKey(t, elliptic.P256()))
-	f.liar = ecKey(t, elliptic.P256())
+	f := newFakeVault(t, ecKind)
+	f.liar = true
 	if err := trouble(t, f.vault()); err == nil || !strings.Contains(err.Error(), "signature") {
 		t.Errorf("%v", err)
 	}
@@ -330,11 +304,7 @@ func TestVaultLies(t *testing.T) {
 
 // TestVaultMalformedSignatures has signatures of a wrong length, and of numbers that are none.
 func TestVaultMalformedSignatures(t *testing.T) {
-	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for what, key := range map[string]crypto.Signer{"EC": ecKey(t, elliptic.P256()), "RSA": rsaKey} {
+	for what, key := range map[string]vault.Key{"EC": ecKind, "RSA": rsaKind} {
 		for _, length := range []int{0, 1, 63, 64, 65, 255, 256, 257} {
 			t.Run(fmt.Sprintf("%s, %d zeros", what, length), func(t *testing.T) {
 				f := newFakeVault(t, key)
