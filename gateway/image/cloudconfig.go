@@ -7,12 +7,16 @@ const rootFile = "/etc/bulkhead/root.crt"
 // document is the part of cloud-init's schema that a gateway needs
 // (docs.cloud-init.io/en/latest/reference/modules.html).
 type document struct {
-	Users       []string `yaml:"users,flow"`
+	Users       []user   `yaml:"users,omitempty"`
 	SSHPassword bool     `yaml:"ssh_pwauth"`
 	DisableRoot bool     `yaml:"disable_root"`
 	Boot        []string `yaml:"bootcmd"`
 	Files       []file   `yaml:"write_files"`
 	Run         []string `yaml:"runcmd"`
+}
+
+type user struct {
+	Name string `yaml:"name"`
 }
 
 type file struct {
@@ -29,9 +33,6 @@ const (
 
 func (s Spec) cloudConfig(gateway string) document {
 	d := document{
-		// Without a key nobody can log in, so there is nobody: Azure insists on a user with a
-		// key, and cloud-init makes it only where `default` is listed.
-		Users:       []string{},
 		DisableRoot: true,
 		// At each boot, before anything of ours: closed is what the machine is until the
 		// gateway has loaded its program and turns forwarding on itself. It is no line of
@@ -59,9 +60,11 @@ func (s Spec) cloudConfig(gateway string) document {
 			"systemctl start --no-block bulkhead-setup.service bulkhead-setup.timer",
 		},
 	}
-	if s.SSH {
-		d.Users = []string{"default"}
-	} else {
+	if !s.SSH {
+		// Nobody logs in, so there is nobody. Azure insists on a user with a key, but
+		// cloud-init makes no default user where a list of users does not name it; the list
+		// may not be empty, and root exists already, without a password.
+		d.Users = []user{{"root"}}
 		d.Boot = append(d.Boot, "systemctl mask --now "+sshServer)
 	}
 	if s.RootCertificate != "" {

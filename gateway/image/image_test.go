@@ -160,7 +160,7 @@ func TestClosedFirst(t *testing.T) {
 			}
 		}
 		masked := slices.Contains(p.Boot, "systemctl mask --now ssh.socket ssh.service")
-		if masked == ssh || slices.Contains(p.Users, "default") != ssh || p.SSH || !p.Root {
+		if masked == ssh || (len(p.Users) == 0) != ssh || p.SSH || !p.Root {
 			t.Errorf("with a key: %v; SSH masked: %v, users %v, passwords %v, root disabled %v", ssh, masked, p.Users, p.SSH, p.Root)
 		}
 	}
