@@ -71,16 +71,17 @@ type Config struct {
 	Feeds       Feeds               `yaml:"feeds"`
 	CA          *CA                 `yaml:"ca"` // nil: nothing is decrypted
 	Audit       Audit               `yaml:"audit"`
+	Attestation *Attestation        `yaml:"attestation"` // nil: nobody is told
 	Admin       Admin               `yaml:"admin"`
 	State       State               `yaml:"state"`
 	Workloads   map[string]Prefixes `yaml:"workloads"` // names for sources in the audit
 	Limits      Limits              `yaml:"limits"`
 }
 
-// Policy says where the ruleset is.
+// Policy says where the ruleset is: in a file, or in a blob that deployers publish to.
 type Policy struct {
 	File string `yaml:"file"`
-	Blob string `yaml:"blob"`
+	Blob string `yaml:"blob"` // https://ACCOUNT.blob.core.windows.net/CONTAINER/NAME
 }
 
 // DNS is the gateway's resolver.
@@ -115,6 +116,11 @@ type CA struct {
 // Audit says where decisions are written.
 type Audit struct {
 	File string `yaml:"file"`
+}
+
+// Attestation is the blob in which the gateway says which ruleset it enforces.
+type Attestation struct {
+	URL string `yaml:"url"`
 }
 
 // Admin is the address of health, readiness and metrics.
@@ -205,7 +211,9 @@ func (c *Config) validate() error {
 		text string
 	}{
 		{c.Policy.File == "" && c.Policy.Blob == "", "policy: name the ruleset, for example `policy: {file: /etc/bulkhead/ruleset.yaml}`"},
-		{c.Policy.Blob != "", "policy.blob: this version reads the ruleset from a file; use policy.file"},
+		{c.Policy.File != "" && c.Policy.Blob != "", "policy: name a file or a blob, not both"},
+		{c.Policy.Blob != "" && blobHost(c.Policy.Blob) == "", "policy.blob: give it as https://ACCOUNT.blob.core.windows.net/policy/ruleset.json; the managed identity reads it, so no signature or key belongs there"},
+		{c.Attestation != nil && blobHost(c.Attestation.URL) == "", "attestation.url: give the blob as https://ACCOUNT.blob.core.windows.net/attestation/gateway.json; the managed identity writes it, so no signature or key belongs there"},
 		{c.ServiceTags.Discovery != nil, "serviceTags.discovery: this version reads service tags from a file; use serviceTags.file"},
 		{c.CA != nil && (c.CA.KeyVault == "") == (c.CA.KeyFile == ""), "ca: name the root's key, `{keyVault: https://NAME.vault.azure.net, key: bulkhead-root}`, or for a lab `{file: root.crt, keyFile: root.key}`"},
 		{c.CA != nil && c.CA.KeyVault != "" && (c.vault() == "" || c.CA.Key == ""), "ca: give the vault as https://NAME.vault.azure.net and the key by its name"},
@@ -256,30 +264,57 @@ type Egress struct {
 	Name   string
 }
 
-// Destinations returns what `egress` lists, and the vault that `ca` names.
+// Destinations returns what `egress` lists, and what other settings imply: the vault
+// of `ca`, and the storage accounts of `policy` and `attestation`.
 func (c *Config) Destinations() []Egress {
-	out := make([]Egress, 0, len(c.Egress)+1)
+	out := make([]Egress, 0, len(c.Egress)+3)
 	for _, e := range c.Egress {
 		d, _ := parseEgress(e) // validated
 		out = append(out, d)
 	}
-	if v := c.vault(); v != "" {
-		out = append(out, Egress{Name: v})
+	implied := []string{c.vault(), blobHost(c.Policy.Blob)}
+	if c.Attestation != nil {
+		implied = append(implied, blobHost(c.Attestation.URL))
+	}
+	for _, name := range implied {
+		if d := (Egress{Name: name}); name != "" && !slices.Contains(out, d) {
+			out = append(out, d)
+		}
 	}
 	return out
 }
 
 // vault is the host of the key vault, empty where there is none, or no such URL.
 func (c *Config) vault() string {
-	if c.CA == nil || c.CA.KeyVault == "" {
+	if c.CA == nil {
 		return ""
 	}
-	u, err := url.Parse(c.CA.KeyVault)
-	if err != nil || u.Scheme != "https" || u.User != nil || u.Port() != "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" {
+	host, path := azureURL(c.CA.KeyVault)
+	if path != "" {
 		return ""
+	}
+	return host
+}
+
+// blobHost is the host of a blob's URL, empty where it is none: a container and a name below
+// it are needed.
+func blobHost(raw string) string {
+	host, path := azureURL(raw)
+	if container, name, _ := strings.Cut(path, "/"); container == "" || name == "" {
+		return ""
+	}
+	return host
+}
+
+// azureURL takes the URL of an Azure service apart. Host is empty where it is none that we
+// ask: plain HTTP, another port, an address, or a secret in it.
+func azureURL(raw string) (host, path string) {
+	u, err := url.Parse(raw)
+	if err != nil || u.Scheme != "https" || u.User != nil || u.Port() != "" || u.RawQuery != "" || u.Fragment != "" {
+		return "", ""
 	}
 	name, _ := policy.NormalizeName(u.Host)
-	return name
+	return name, strings.Trim(u.Path, "/")
 }
 
 func parseEgress(s string) (Egress, error) {

@@ -41,6 +41,18 @@ func TestVaultIsReachable(t *testing.T) {
 	}
 }
 
+// TestStorageIsReachable holds the same for the storage account, which need be told once only.
+func TestStorageIsReachable(t *testing.T) {
+	c, err := Parse([]byte("policy: {blob: 'https://Contoso.blob.core.windows.net/policy/ruleset.json'}\nagents: [10.20.1.0/24]\n" +
+		"attestation: {url: 'https://contoso.blob.core.windows.net/attestation/gateway.json'}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := c.Destinations(); len(d) != 1 || d[0].Name != "contoso.blob.core.windows.net" {
+		t.Errorf("%v", d)
+	}
+}
+
 // TestBadInput shows that each mistake is one line that names the place.
 func TestBadInput(t *testing.T) {
 	const good = "policy: {file: r.yaml}\nagents: [10.20.1.0/24]\n"
@@ -56,6 +68,12 @@ func TestBadInput(t *testing.T) {
 		{good + "limits: {helloTimeout: 1h}\n", "limits.helloTimeout"},
 		{good + "limits: {flows: many}\n", "line 3"},
 		{good + "egress: ['not a name']\n", "egress[0]"},
+		{"policy: {file: r.yaml, blob: 'https://a.blob.core.windows.net/policy/r.json'}\nagents: [10.20.1.0/24]\n", "policy: name a file or a blob"},
+		{"policy: {blob: 'http://a.blob.core.windows.net/policy/r.json'}\nagents: [10.20.1.0/24]\n", "policy.blob: give it as"},
+		{"policy: {blob: 'https://a.blob.core.windows.net/r.json'}\nagents: [10.20.1.0/24]\n", "policy.blob: give it as"},
+		{"policy: {blob: 'https://a.blob.core.windows.net/policy/r.json?sig=secret'}\nagents: [10.20.1.0/24]\n", "no signature"},
+		{"policy: {blob: 'https://10.0.0.1/policy/r.json'}\nagents: [10.20.1.0/24]\n", "policy.blob: give it as"},
+		{good + "attestation: {}\n", "attestation.url: give the blob"},
 		{good + "ca: {file: root.crt}\n", "ca: name the root's key"},
 		{good + "ca: {keyVault: https://v.vault.azure.net, key: k, keyFile: root.key}\n", "ca: name the root's key"},
 		{good + "ca: {keyVault: https://v.vault.azure.net}\n", "ca: give the vault"},

@@ -30,7 +30,7 @@ var (
 		Namespace: "bulkhead", Name: "kernel_program_restored_total", Help: "Times that somebody else changed the kernel program and it was put back.",
 	})
 	rulesetBad = promauto.NewGauge(prometheus.GaugeOpts{
-		Namespace: "bulkhead", Name: "ruleset_refused", Help: "1 while the ruleset on disk is refused and an older one is in force.",
+		Namespace: "bulkhead", Name: "ruleset_refused", Help: "1 while the ruleset on disk or published is refused and an older one is in force.",
 	})
 )
 
@@ -70,15 +70,18 @@ type Readiness struct {
 	Decryption *Decryption `json:"decryption,omitempty"`
 	// Budgets says why budgets may grant nothing, or less than they hold.
 	Budgets string `json:"budgets,omitempty"`
+	// Attestation is how the reports to the deployer go; absent where there are none.
+	Attestation *Attestation `json:"attestation,omitempty"`
 	// AuditKey is the fingerprint of the key that signs the audit's checkpoints.
 	AuditKey string `json:"auditKey"`
 }
 
 // Ruleset is what is in force, and why the one on disk may not be.
 type Ruleset struct {
-	Digest  string   `json:"digest"`
+	Digest  string   `json:"digest"`           // empty: there is none yet
+	Serial  uint64   `json:"serial,omitempty"` // that it was published under
 	Rules   int      `json:"rules"`
-	Error   string   `json:"error,omitempty"`   // why the one on disk is not in force
+	Error   string   `json:"error,omitempty"`   // why the one on disk, or published, is not in force
 	Missing []string `json:"missing,omitempty"` // feeds and service tags without data
 }
 
@@ -93,12 +96,11 @@ func (s *Server) readiness() Readiness {
 	if err := s.audit.Healthy(); err != nil {
 		r.Ready, r.Why = false, err.Error()
 	}
-	if rules := s.rules.Load(); rules != nil {
-		r.Ruleset = Ruleset{Digest: rules.Digest(), Rules: len(rules.Document().Rules), Missing: rules.Missing()}
+	if rules := s.rules.Load(); rules != nil && !s.empty.Load() {
+		r.Ruleset = Ruleset{Digest: rules.Digest(), Serial: s.serial(), Rules: len(rules.Document().Rules), Missing: rules.Missing()}
 	}
-	if e := s.lastErr.Load(); e != nil {
-		r.Ruleset.Error = *e
-	}
+	r.Ruleset.Error = s.refused()
+	r.Attestation = s.attestation.Load()
 	_, r.Pins = s.pins.Len()
 	r.Decryption = s.decryption()
 	if err := s.budgets.Ready(); err != nil {

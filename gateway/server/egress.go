@@ -7,46 +7,74 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/bulkhead-dev/bulkhead/gateway/config"
 )
 
 // egressRefresh is how often names in `egress` are asked for again.
 const egressRefresh = time.Minute
 
+// egressAgain is how long a name that did not resolve waits.
+const egressAgain = 5 * time.Second
+
+// egressFirst bounds how long the start waits for the names.
+const egressFirst = 3 * time.Second
+
+// firstEgress is what the kernel program lets the gateway itself reach from the start, because
+// the vault is behind it; a name that does not resolve yet follows later.
+func (s *Server) firstEgress(ctx context.Context) []netip.Prefix {
+	ctx, cancel := context.WithTimeout(ctx, egressFirst)
+	defer cancel()
+	s.egress, _ = s.findEgress(ctx)
+	return s.egress
+}
+
 // resolveEgress keeps the kernel's list of what the gateway itself may reach in step
 // with the names that the configuration allows it.
 func (s *Server) resolveEgress(ctx context.Context) {
-	var names []string
-	var fixed []netip.Prefix
-	for _, e := range s.cfg.Destinations() {
-		if e.Name != "" {
-			names = append(names, e.Name)
-		} else {
-			fixed = append(fixed, e.Prefix)
-		}
-	}
-	if len(names) == 0 {
+	if !slices.ContainsFunc(s.cfg.Destinations(), func(e config.Egress) bool { return e.Name != "" }) {
 		return
 	}
-	tick := time.NewTicker(egressRefresh)
-	defer tick.Stop()
 	for {
-		allowed := slices.Clone(fixed)
-		for _, name := range names {
-			addrs, err := s.lookup(ctx, name)
-			if err != nil {
-				s.log.Warn("egress name does not resolve", "name", name, "error", err)
+		allowed, complete := s.findEgress(ctx)
+		if !slices.Equal(allowed, s.egress) {
+			if err := s.table.SetEgress(allowed); err != nil {
+				s.log.Warn("egress of the gateway is not up to date", "error", err)
+				complete = false
+			} else {
+				s.egress = allowed
 			}
-			allowed = append(allowed, addrs...)
 		}
-		if err := s.table.SetEgress(allowed); err != nil {
-			s.log.Warn("egress of the gateway is not up to date", "error", err)
+		wait := egressRefresh
+		if !complete {
+			wait = egressAgain
 		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-time.After(wait):
 		}
 	}
+}
+
+// findEgress returns the prefixes and the addresses of the names that the configuration allows
+// the gateway itself, and whether every name has one.
+func (s *Server) findEgress(ctx context.Context) (allowed []netip.Prefix, complete bool) {
+	complete = true
+	for _, e := range s.cfg.Destinations() {
+		if e.Name == "" {
+			allowed = append(allowed, e.Prefix)
+			continue
+		}
+		addrs, err := s.lookup(ctx, e.Name)
+		if err != nil || len(addrs) == 0 {
+			s.log.Warn("egress name does not resolve", "name", e.Name, "error", err)
+			complete = false
+		}
+		allowed = append(allowed, addrs...)
+	}
+	slices.SortFunc(allowed, netip.Prefix.Compare)
+	return slices.Compact(allowed), complete
 }
 
 // lookup asks the upstream resolvers in turn for the IPv4 addresses of a name.

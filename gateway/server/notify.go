@@ -15,6 +15,10 @@ import (
 // does not ask for it more often.
 const notifyEvery = 5 * time.Second
 
+// extendStart asks the service manager for another minute (sd_notify(3), EXTEND_TIMEOUT_USEC),
+// each time that it hears from us.
+const extendStart = "EXTEND_TIMEOUT_USEC=60000000\n"
+
 // notify tells systemd (sd_notify(3)) when the gateway is ready, what it does, and that
 // it is alive: a gateway that fails its self-test for longer than WatchdogSec is started
 // anew. One that waits for room on its disk is not: that makes none, and would lose
@@ -36,6 +40,9 @@ func (s *Server) notify(ctx context.Context) {
 		state := ""
 		if r.Ready && !started {
 			state, started = daemon.SdNotifyReady+"\n", true
+		}
+		if !started && s.empty.Load() {
+			state += extendStart // being started anew would bring no ruleset
 		}
 		if watchdog > 0 && (r.Ready || errors.Is(s.audit.Healthy(), audit.ErrFull)) {
 			state += daemon.SdNotifyWatchdog + "\n"

@@ -20,25 +20,61 @@ import (
 	"github.com/bulkhead-dev/bulkhead/gateway/feeds"
 	"github.com/bulkhead-dev/bulkhead/gateway/packet"
 	"github.com/bulkhead-dev/bulkhead/gateway/policy"
+	"github.com/bulkhead-dev/bulkhead/gateway/policyblob"
 )
 
 // settle is how long a changed file is left alone before it is read, so that an editor
 // which writes in steps is read once.
 const settle = 200 * time.Millisecond
 
+// candidate is a ruleset that may be put in force, and where it comes from.
+type candidate struct {
+	*policy.Ruleset
+	version *policyblob.Version // nil: from a file
+}
+
 // load reads and compiles the ruleset with the data of its groups. What has errors
 // is refused as a whole.
-func (s *Server) load() (*policy.Ruleset, error) {
-	file := s.cfg.Policy.File
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return nil, fmt.Errorf("ruleset: %w", err)
+func (s *Server) load() (candidate, error) {
+	c := candidate{}
+	from, hint := s.cfg.Policy.File, "; see `bulkhead policy check "+s.cfg.Policy.File+"`"
+	var data []byte
+	var err error
+	if s.published == nil {
+		data, err = os.ReadFile(from)
+	} else if c.version = s.published.Latest(); c.version != nil {
+		data, from, hint = c.version.Document, fmt.Sprintf("serial %d", c.version.Serial), ""
+	} else if err = s.published.Trouble(); err == nil {
+		err = errors.New("none has been read yet")
 	}
+	if err != nil {
+		return c, fmt.Errorf("ruleset: %w", err)
+	}
+	c.Ruleset, err = s.compile(data)
+	if bad := new(diagnosed); errors.As(err, &bad) {
+		return c, fmt.Errorf("%s: %w%s", from, err, hint)
+	} else if err != nil {
+		return c, fmt.Errorf("%s: %w", from, err)
+	}
+	return c, nil
+}
+
+// diagnosed is what `policy check` would say, too.
+type diagnosed struct{ policy.Diagnostic }
+
+func (d *diagnosed) Error() string { return d.Diagnostic.String() }
+
+// environment is what a ruleset is checked and compiled for.
+func (s *Server) environment() policy.Environment {
+	return policy.Environment{Agents: s.cfg.Agents, Gateway: s.gateway, PinScope: s.cfg.DNS.PinScope, DNSClients: s.cfg.DNS.Clients}
+}
+
+func (s *Server) compile(data []byte) (*policy.Ruleset, error) {
 	doc, err := policy.Decode(data)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %s", file, firstLine(err.Error()))
+		return nil, errors.New(firstLine(err.Error()))
 	}
-	env := policy.Environment{Agents: s.cfg.Agents, Gateway: s.gateway, PinScope: s.cfg.DNS.PinScope, DNSClients: s.cfg.DNS.Clients}
+	env := s.environment()
 	var problems []feeds.Problem
 	// A feed that can no longer be read keeps what it held: it must not open what it closed.
 	var last policy.Data
@@ -54,13 +90,13 @@ func (s *Server) load() (*policy.Ruleset, error) {
 	}
 	for _, d := range policy.Check(doc, env) {
 		if d.Severity == policy.SeverityError {
-			return nil, fmt.Errorf("%s: %s; see `bulkhead policy check %s`", file, d, file)
+			return nil, &diagnosed{d}
 		}
 		s.log.Warn("ruleset", "diagnostic", d.String())
 	}
 	r, err := policy.Compile(doc, env)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
+		return nil, err
 	}
 	for _, m := range r.Missing() {
 		s.log.Warn("a group matches nothing, for want of data", "missing", m)
@@ -76,28 +112,38 @@ func firstLine(s string) string {
 	return line
 }
 
-// reload puts the ruleset on disk in force. A bad one changes nothing.
+// reload puts the ruleset on disk, or the newest that was published, in force. A bad one
+// changes nothing.
 func (s *Server) reload(ctx context.Context) {
 	s.reloads.Lock()
 	defer s.reloads.Unlock()
+	defer s.tell()
 	rules, err := s.load()
 	if err == nil {
-		if old := s.rules.Load(); old.Digest() == rules.Digest() && old.SameData(rules) {
+		if old := s.rules.Load(); !s.empty.Load() && old.Digest() == rules.Digest() && old.SameData(rules.Ruleset) {
+			s.accept(rules.version)
 			s.lastErr.Store(nil)
 			s.events.unchanged()
 			return
 		}
-		err = s.apply(ctx, rules)
+		err = s.apply(ctx, rules.Ruleset)
 	}
 	s.events.reload(err)
 	if err != nil {
-		text := err.Error()
-		s.lastErr.Store(&text)
-		s.log.Error("ruleset refused; the last good one stays in force", "error", err)
+		s.failed(err)
+		if s.empty.Load() {
+			s.log.Error("ruleset refused; nothing passes until there is a good one", "error", err)
+		} else {
+			s.log.Error("ruleset refused; the last good one stays in force", "error", err)
+		}
 		return
 	}
+	s.accept(rules.version)
 	s.lastErr.Store(nil)
-	s.log.Info("ruleset in force", "digest", rules.Digest(), "rules", len(rules.Document().Rules))
+	s.log.Info("ruleset in force", "digest", rules.Digest(), "rules", len(rules.Document().Rules), "serial", s.serial())
+	if s.empty.Swap(false) {
+		s.provable <- struct{}{} // once: there is something to test now
+	}
 }
 
 // apply puts a compiled ruleset in force: in the kernel first, because what it
@@ -155,7 +201,7 @@ func (s *Server) keep(rules *policy.Ruleset) func(packet.Conn) bool {
 	}
 }
 
-// watch reloads on SIGHUP, when the ruleset or its data change, and once every
+// watch reloads on SIGHUP, when the ruleset's file or its data change, and once every
 // refresh interval.
 func (s *Server) watch(ctx context.Context) {
 	hup := make(chan os.Signal, 1)
@@ -185,6 +231,7 @@ func (s *Server) watch(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-hup:
+			s.fetch(ctx)
 			s.reload(ctx)
 		case <-refresh.C:
 			s.reload(ctx)
@@ -209,7 +256,10 @@ func (s *Server) watch(ctx context.Context) {
 // watchedDirs are where the ruleset and its data lie: directories, not files, because editors
 // and mounted volumes replace files.
 func (s *Server) watchedDirs() []string {
-	dirs := []string{filepath.Dir(s.cfg.Policy.File)}
+	var dirs []string
+	if s.cfg.Policy.File != "" {
+		dirs = append(dirs, filepath.Dir(s.cfg.Policy.File))
+	}
 	if s.cfg.Feeds.Dir != "" {
 		dirs = append(dirs, filepath.Clean(s.cfg.Feeds.Dir))
 	}
@@ -225,7 +275,7 @@ func (s *Server) watchedDirs() []string {
 func (s *Server) concerns(changed string) bool {
 	changed = filepath.Clean(changed)
 	switch {
-	case filepath.Base(changed) == "..data", changed == filepath.Clean(s.cfg.Policy.File):
+	case filepath.Base(changed) == "..data", s.cfg.Policy.File != "" && changed == filepath.Clean(s.cfg.Policy.File):
 		return true
 	case s.cfg.ServiceTags.File != "" && changed == filepath.Clean(s.cfg.ServiceTags.File):
 		return true

@@ -57,6 +57,7 @@ func (s *Server) prove(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
+		case <-s.provable:
 		case <-time.After(wait):
 		}
 	}
@@ -71,17 +72,22 @@ func (s *Server) unready(err error) {
 	s.tell()
 }
 
-// tell has the service manager told at once.
+// tell has the service manager and those who deploy told at once.
 func (s *Server) tell() {
-	select {
-	case s.news <- struct{}{}:
-	default:
+	for _, c := range []chan struct{}{s.news, s.reportable} {
+		select {
+		case c <- struct{}{}:
+		default:
+		}
 	}
 }
 
 // selfTest proves with packets of a made-up agent that what must be refused is refused,
 // and that what may be permitted reaches the enforcer.
 func (s *Server) selfTest(ctx context.Context) error {
+	if s.empty.Load() {
+		return fmt.Errorf("no ruleset yet, so nothing passes: %s", s.refused())
+	}
 	src, err := selftest.Source(s.cfg.Agents)
 	if err != nil {
 		return err

@@ -31,6 +31,7 @@ import (
 	"github.com/bulkhead-dev/bulkhead/gateway/packet"
 	"github.com/bulkhead-dev/bulkhead/gateway/pin"
 	"github.com/bulkhead-dev/bulkhead/gateway/policy"
+	"github.com/bulkhead-dev/bulkhead/gateway/policyblob"
 	"github.com/bulkhead-dev/bulkhead/gateway/resolver"
 	"github.com/bulkhead-dev/bulkhead/gateway/secrets"
 	"github.com/bulkhead-dev/bulkhead/gateway/selftest"
@@ -55,14 +56,18 @@ type Server struct {
 
 	rules   atomic.Pointer[policy.Ruleset]
 	lastErr atomic.Pointer[string] // of the last reload, nil if it went well
-	ready   atomic.Bool
-	failure atomic.Pointer[string] // of the self-test
-	audit   *audit.Log
-	ca      *ca.Authority // nil: nothing is decrypted
+	// published is where the ruleset comes from, nil for a file; empty says that none came yet.
+	published *policyblob.Source
+	empty     atomic.Bool
+	ready     atomic.Bool
+	failure   atomic.Pointer[string] // of the self-test
+	audit     *audit.Log
+	ca        *ca.Authority // nil: nothing is decrypted
 	// proofs and rejections say which roots agents have trusted, and for which names they did not.
 	proofs     *ca.Proofs
 	rejections *ca.Rejections
 	origins    origins
+	egress     []netip.Prefix // what the gateway itself may reach, as last told to the kernel
 	budgets    *budget.Ledger
 	pins       *pin.Store
 	table      *packet.Table
@@ -71,18 +76,20 @@ type Server struct {
 	reloads    sync.Mutex
 	draining   atomic.Bool
 	ledger     ledger
-	// unwritten and news wake the lease and the service manager's informer.
-	unwritten, news chan struct{}
-	auditFaults     *terse
-	events          counters
-	denials         denials
+	// unwritten, news, reportable and provable wake the lease, the service manager's informer, the
+	// deployer's and the self-test.
+	unwritten, news, reportable, provable chan struct{}
+	attestation                           atomic.Pointer[Attestation]
+	auditFaults                           *terse
+	events                                counters
+	denials                               denials
 }
 
 // Run runs a gateway until ctx ends, then lets flows end and returns. An error says
 // what could not start, in one line.
 func Run(ctx context.Context, cfg *config.Config, log hclog.Logger, version string) error {
 	s := &Server{cfg: cfg, log: log, version: version, unwritten: make(chan struct{}, 1), news: make(chan struct{}, 1),
-		auditFaults: newTerse(time.Now), ledger: newLedger()}
+		reportable: make(chan struct{}, 1), provable: make(chan struct{}, 1), auditFaults: newTerse(time.Now), ledger: newLedger()}
 	rules, err := s.prepare()
 	if err != nil {
 		return err
@@ -100,7 +107,11 @@ func Run(ctx context.Context, cfg *config.Config, log hclog.Logger, version stri
 	}
 	go s.prove(background)
 	go s.notify(background)
+	go s.attest(background)
 	go s.watch(background)
+	if s.published != nil {
+		go s.poll(background)
+	}
 	select {
 	case <-ctx.Done():
 		err = nil
@@ -122,7 +133,10 @@ func (s *Server) prepare() (*policy.Ruleset, error) {
 	if s.gateway, err = ownAddresses(); err != nil {
 		return nil, err
 	}
-	rules, err := s.load()
+	if err := s.openPublished(); err != nil {
+		return nil, err
+	}
+	rules, err := s.first()
 	if err != nil {
 		return nil, err
 	}
@@ -143,7 +157,9 @@ func (s *Server) start(ctx context.Context, rules *policy.Ruleset, faults chan<-
 	if s.audit, err = audit.New(audit.Options{File: s.cfg.Audit.File, State: s.cfg.State.Dir, Version: s.version, Workload: s.workload}); err != nil {
 		return err
 	}
-	if s.table, err = packet.Open(PacketConfig(s.cfg, s.dns)); err != nil {
+	kernel := PacketConfig(s.cfg, s.dns)
+	kernel.Egress = s.firstEgress(ctx)
+	if s.table, err = packet.Open(kernel); err != nil {
 		return err
 	}
 	s.pins = pin.New(pin.Options{Scope: s.cfg.DNS.PinScope, PerSource: pinsPerSource(s.cfg, rules)})
