@@ -1,0 +1,81 @@
+package components
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi/errors"
+)
+
+// problems are what is wrong with a component's arguments, all at once, each on the path
+// of its property, so that an editor's author sees every one in the first preview.
+type problems []errors.InputPropertyErrorDetails
+
+func (p *problems) add(path, format string, args ...any) {
+	*p = append(*p, errors.InputPropertyErrorDetails{PropertyPath: path, Reason: fmt.Sprintf(format, args...)})
+}
+
+// err is nil where nothing is wrong.
+func (p problems) err() error {
+	if len(p) == 0 {
+		return nil
+	}
+	return errors.NewInputPropertiesError("", p...)
+}
+
+// prefix reads an IPv4 prefix in its canonical form: what Azure would correct or refuse
+// later is refused here.
+func (p *problems) prefix(path, s string) netip.Prefix {
+	prefix, err := netip.ParsePrefix(s)
+	switch {
+	case err != nil:
+		p.add(path, "%q is not a prefix such as 10.20.1.0/24", s)
+	case !prefix.Addr().Is4():
+		p.add(path, "%s is IPv6: a route for 0.0.0.0/0 does not govern it, so no network of agents may have it", s)
+	case prefix != prefix.Masked():
+		p.add(path, "%s has bits beyond its length; write %s", s, prefix.Masked())
+	default:
+		return prefix
+	}
+	return netip.Prefix{}
+}
+
+func (p *problems) prefixes(path string, list []string) []netip.Prefix {
+	var all []netip.Prefix
+	for i, s := range list {
+		if prefix := p.prefix(fmt.Sprintf("%s[%d]", path, i), s); prefix.IsValid() {
+			all = append(all, prefix)
+		}
+	}
+	return all
+}
+
+// address reads an IPv4 address.
+func (p *problems) address(path, s string) netip.Addr {
+	addr, err := netip.ParseAddr(s)
+	if err != nil || !addr.Is4() {
+		p.add(path, "%q is not an IPv4 address", s)
+		return netip.Addr{}
+	}
+	return addr
+}
+
+// oneOf reads a choice; absent, it is the first one.
+func (p *problems) oneOf(path string, value *string, choices ...string) string {
+	if value == nil {
+		return choices[0]
+	}
+	if !slices.Contains(choices, *value) {
+		p.add(path, "%q is not one of %q", *value, choices)
+	}
+	return *value
+}
+
+// or is a pointer's value, or what holds where there is none.
+func or[T any](value *T, otherwise T) T {
+	if value == nil {
+		return otherwise
+	}
+	return *value
+}

@@ -1,0 +1,52 @@
+package components
+
+import (
+	"reflect"
+
+	"github.com/pulumi/pulumi-go-provider/infer"
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+)
+
+// Version is that of the plugin which the components' own custom resources ask for. The
+// plugin sets it to its own; a program in Go that calls the constructors uses the module's.
+var Version = "0.1.0-dev"
+
+// PluginURL is where the engine finds the plugin if it is not installed.
+const PluginURL = "github://api.github.com/bulkhead-dev/bulkhead"
+
+// Components are the constructors as the plugin offers them to every other language.
+//
+// A component's outputs are registered exactly once: the engine refuses a second time. The
+// plugin's framework does it for the component that a program asked for, and the exported
+// constructors do it for those that are made in-process or inside another component.
+func Components() []infer.InferredComponent {
+	return []infer.InferredComponent{
+		infer.ComponentF(newAgentSubnet),
+	}
+}
+
+// registered ends an exported constructor.
+func registered[C pulumi.ComponentResource](ctx *pulumi.Context, component C, err error) (C, error) {
+	if err != nil {
+		var none C
+		return none, err
+	}
+	return component, ctx.RegisterResourceOutputs(component, outputs(component))
+}
+
+// outputs are the fields of a component that carry a property's name.
+func outputs(component any) pulumi.Map {
+	m := pulumi.Map{}
+	v := reflect.ValueOf(component).Elem()
+	for i := range v.NumField() {
+		if name := v.Type().Field(i).Tag.Get("pulumi"); name != "" {
+			m[name] = v.Field(i).Interface().(pulumi.Input)
+		}
+	}
+	return m
+}
+
+// own are the options of a custom resource that this package's plugin serves.
+func own(opts ...pulumi.ResourceOption) []pulumi.ResourceOption {
+	return append(opts, pulumi.Version(Version), pulumi.PluginDownloadURL(PluginURL))
+}
