@@ -44,7 +44,7 @@ func spec() Spec {
 
 // parsed is the document as a reader of YAML sees it.
 type parsed struct {
-	Users  []string `yaml:"users"`
+	Users  []user   `yaml:"users"`
 	Boot   []string `yaml:"bootcmd"`
 	Run    []string `yaml:"runcmd"`
 	SSH    bool     `yaml:"ssh_pwauth"`
