@@ -15,7 +15,10 @@ TWIN     := bin/twin
 # program. Nothing is installed that is already there.
 NEEDS := curl:curl python3:python3 node:nodejs npm:npm java:openjdk-17-jdk-headless nft:nftables openssl:openssl
 
-.PHONY: help build demo test lint fuzz bench bench-go soak deps clean
+# The gateway's release archive: the same bytes from the same source.
+BUNDLE := dist/bulkhead-gateway_$(VERSION)_linux_amd64.tar.gz
+
+.PHONY: help build bundle demo test lint fuzz bench bench-go soak deps clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +26,13 @@ help: ## list the targets
 build: ## static binaries in bin/
 	@mkdir -p bin
 	CGO_ENABLED=0 $(GO) build $(GOFLAGS) -ldflags '$(LDFLAGS)' -o bin/bulkhead ./gateway/cmd/bulkhead
+
+bundle: ## the gateway's release archive in dist/: what a gateway's machine fetches
+	@rm -rf dist/bundle && mkdir -p dist/bundle/bin dist/bundle/systemd
+	CGO_ENABLED=0 GOOS=linux GOARCH=amd64 $(GO) build $(GOFLAGS) -ldflags '$(LDFLAGS)' -o dist/bundle/bin/bulkhead ./gateway/cmd/bulkhead
+	@install -m 0644 gateway/image/bulkhead.service gateway/image/bulkhead-lockdown.service dist/bundle/systemd/ && install -m 0644 LICENSE dist/bundle/
+	@tar --create --directory dist/bundle --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX LICENSE bin systemd | gzip -9 --no-name >$(BUNDLE)
+	@rm -rf dist/bundle; sha256sum $(BUNDLE)
 
 demo: build ## the main job, end to end, in about a minute
 	@bin/bulkhead lab demo

@@ -56,6 +56,7 @@ var mayKnow = map[string][]string{
 	"gateway/originprobe":    {},
 	"gateway/policyblob":     {},
 	"gateway/config":         {"gateway/policy"},
+	"gateway/image":          {"gateway/config"},
 	"gateway/packet":         {"gateway/policy", "gateway/pin", "gateway/feeds", "gateway/audit"},
 	"gateway/enforcer":       {"gateway/policy", "gateway/pin", "gateway/feeds", "gateway/audit", "gateway/budget"},
 	"gateway/enforcer/hello": {"gateway/policy"},
