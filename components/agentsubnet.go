@@ -45,6 +45,8 @@ type AgentSubnetArgs struct {
 	ResolvableNames []string `pulumi:"resolvableNames,optional"`
 	// ARM id of the virtual network. Needed for policy and both.
 	VnetID pulumi.StringPtrInput `pulumi:"vnetId,optional"`
+	// Prefix of a canary's subnet, which has the same route table and security group.
+	CanaryPrefix *string `pulumi:"canaryPrefix,optional"`
 	// Refuse every plan that deletes or replaces the subnet, until this is off. Default: false.
 	Protect *bool `pulumi:"protect,optional"`
 	// Tags of every resource that can have them.
@@ -113,26 +115,10 @@ func newAgentSubnet(ctx *pulumi.Context, name string, args AgentSubnetArgs, opts
 		}
 	}
 
-	// Azure could be asked to make the subnet and to attach these afterwards. Between the
-	// two requests, or for ever if the second fails, agents would have the Internet.
-	subnet, err := network.NewSubnet(ctx, name, &network.SubnetArgs{
-		ResourceGroupName:  args.ResourceGroupName,
-		VirtualNetworkName: args.VnetName,
-		SubnetName:         pulumi.String(or(args.SubnetName, "agents")),
-		AddressPrefix:      pulumi.String(args.Prefix),
-		Delegations: network.DelegationArray{network.DelegationArgs{
-			Name:        pulumi.String("Microsoft.App.environments"),
-			ServiceName: pulumi.String(Delegation),
-		}},
-		NetworkSecurityGroup: network.NetworkSecurityGroupTypeArgs{Id: nsg.ID()},
-		RouteTable:           network.RouteTableTypeArgs{Id: routes.ID()},
-		// Without the route table there must be no way out at all: neither Azure's default
-		// one nor a NAT gateway. A service endpoint is a route of its own to every tenant's
-		// accounts of that service.
-		DefaultOutboundAccess:             pulumi.Bool(false),
-		PrivateEndpointNetworkPolicies:    pulumi.String("Disabled"),
-		PrivateLinkServiceNetworkPolicies: pulumi.String("Enabled"),
-	}, child, pulumi.DependsOn(before), pulumi.Protect(or(args.Protect, false)))
+	subnet, err := contained{
+		resourceGroup: args.ResourceGroupName, vnet: args.VnetName, name: or(args.SubnetName, "agents"), prefix: args.Prefix,
+		nsg: nsg.ID().ToStringOutput(), routes: routes.ID().ToStringOutput(),
+	}.subnet(ctx, name, child, pulumi.DependsOn(before), pulumi.Protect(or(args.Protect, false)))
 	if err != nil {
 		return nil, err
 	}
@@ -145,6 +131,36 @@ func newAgentSubnet(ctx *pulumi.Context, name string, args AgentSubnetArgs, opts
 	return c, nil
 }
 
+// contained is a delegated subnet as agents have it.
+type contained struct {
+	resourceGroup, vnet pulumi.StringInput
+	name, prefix        string
+	nsg, routes         pulumi.StringInput
+}
+
+// subnet asks for it once. Azure could be asked to make it and to attach the rest afterwards;
+// between the two requests, or for ever if the second fails, agents would have the Internet.
+func (s contained) subnet(ctx *pulumi.Context, name string, opts ...pulumi.ResourceOption) (*network.Subnet, error) {
+	return network.NewSubnet(ctx, name, &network.SubnetArgs{
+		ResourceGroupName:  s.resourceGroup,
+		VirtualNetworkName: s.vnet,
+		SubnetName:         pulumi.String(s.name),
+		AddressPrefix:      pulumi.String(s.prefix),
+		Delegations: network.DelegationArray{network.DelegationArgs{
+			Name:        pulumi.String("Microsoft.App.environments"),
+			ServiceName: pulumi.String(Delegation),
+		}},
+		NetworkSecurityGroup: network.NetworkSecurityGroupTypeArgs{Id: s.nsg.ToStringOutput().ToStringPtrOutput()},
+		RouteTable:           network.RouteTableTypeArgs{Id: s.routes.ToStringOutput().ToStringPtrOutput()},
+		// Without the route table there must be no way out at all: neither Azure's default
+		// one nor a NAT gateway. A service endpoint is a route of its own to every tenant's
+		// accounts of that service.
+		DefaultOutboundAccess:             pulumi.Bool(false),
+		PrivateEndpointNetworkPolicies:    pulumi.String("Disabled"),
+		PrivateLinkServiceNetworkPolicies: pulumi.String("Enabled"),
+	}, opts...)
+}
+
 // check refuses what Azure would refuse, or would take and leak by.
 func (args *AgentSubnetArgs) check() (closure string, err error) {
 	var p problems
@@ -153,6 +169,9 @@ func (args *AgentSubnetArgs) check() (closure string, err error) {
 	p.prefixes("adjacentPrefixes", args.AdjacentPrefixes)
 	p.prefixes("localPrefixes", args.LocalPrefixes)
 	p.address("gatewayAddress", args.GatewayAddress)
+	if args.CanaryPrefix != nil {
+		p.prefix("canaryPrefix", *args.CanaryPrefix)
+	}
 	if len(args.VnetPrefixes) == 0 {
 		p.add("vnetPrefixes", "the virtual network's own prefixes have to be routed to the gateway too; name them")
 	}
@@ -233,14 +252,18 @@ func (args *AgentSubnetArgs) securityRules(closeDNS bool) network.SecurityRuleTy
 	const in, out = network.SecurityRuleDirectionInbound, network.SecurityRuleDirectionOutbound
 	const allow, deny = network.SecurityRuleAccessAllow, network.SecurityRuleAccessDeny
 	all := network.SecurityRuleTypeArray{
-		rule("allow-platform-probes", 100, in, allow, "Tcp", "AzureLoadBalancer", args.Prefix, "30000-32767",
+		rule("allow-platform-probes", 100, in, allow, "Tcp", "AzureLoadBalancer", "*", "30000-32767",
 			"Container Apps: the platform's probes"),
 		rule("allow-own-subnet", 110, in, allow, "*", args.Prefix, args.Prefix, "*",
 			"Container Apps: the environment's own addresses"),
-		rule("allow-gateway", 120, in, allow, "*", args.GatewayAddress+"/32", args.Prefix, "*",
+		rule("allow-gateway", 120, in, allow, "*", args.GatewayAddress+"/32", "*", "*",
 			"What the ruleset permits between agents arrives from the gateway"),
 		rule("deny-inbound", 4096, in, deny, "*", "*", "*", "*",
 			"Nobody else opens connections to agents"),
+	}
+	if args.CanaryPrefix != nil {
+		all = append(all, rule("allow-canary-subnet", 115, in, allow, "*", *args.CanaryPrefix, *args.CanaryPrefix, "*",
+			"Container Apps: the canary environment's own addresses"))
 	}
 	if closeDNS {
 		all = append(all, rule("deny-azure-dns", 100, out, deny, "*", "*", "AzurePlatformDNS", "*",

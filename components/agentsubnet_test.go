@@ -122,9 +122,9 @@ func TestAgentSubnetSecurityRules(t *testing.T) {
 				}
 			}
 			want := []string{
-				"Inbound 100 Allow Tcp AzureLoadBalancer:* -> 10.20.1.0/24:30000-32767",
+				"Inbound 100 Allow Tcp AzureLoadBalancer:* -> *:30000-32767",
 				"Inbound 110 Allow * 10.20.1.0/24:* -> 10.20.1.0/24:*",
-				"Inbound 120 Allow * 10.20.0.4/32:* -> 10.20.1.0/24:*",
+				"Inbound 120 Allow * 10.20.0.4/32:* -> *:*",
 				"Inbound 4096 Deny * *:* -> *:*",
 			}
 			if closure != "policy" {

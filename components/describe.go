@@ -16,11 +16,13 @@ import (
 // What the registry and every language's editor say about an argument is its doc comment
 // here: written once, where a change of the field is seen beside it.
 //
-//go:embed agentsubnet.go
+//go:embed agentsubnet.go canary.go
 var sources embed.FS
 
 func (t *AgentSubnet) Annotate(a infer.Annotator)     { describe(a, t) }
 func (t *AgentSubnetArgs) Annotate(a infer.Annotator) { describe(a, t) }
+func (t *Canary) Annotate(a infer.Annotator)          { describe(a, t) }
+func (t *CanaryArgs) Annotate(a infer.Annotator)      { describe(a, t) }
 
 // describe gives the schema the doc comments of a struct and of its properties.
 func describe(a infer.Annotator, object any) {

@@ -22,6 +22,7 @@ const PluginURL = "github://api.github.com/bulkhead-dev/bulkhead"
 func Components() []infer.InferredComponent {
 	return []infer.InferredComponent{
 		infer.ComponentF(newAgentSubnet),
+		infer.ComponentF(newCanary),
 	}
 }
 
