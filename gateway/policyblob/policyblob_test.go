@@ -10,8 +10,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/blockblob"
 )
 
 const path = "/policy/ruleset.json"
@@ -184,7 +182,7 @@ func TestErrors(t *testing.T) {
 // TestReport: the report's keys are what a deployment reads.
 func TestReport(t *testing.T) {
 	s := newStorage(t)
-	r, err := NewReporter(s.URL+"/attestation/gateway.json", machine{}, (*blockblob.ClientOptions)(s.options()))
+	r, err := NewReporter(s.URL+"/attestation/gateway.json", machine{}, s.options())
 	if err != nil {
 		t.Fatal(err)
 	}

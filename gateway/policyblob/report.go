@@ -31,12 +31,12 @@ type Reporter struct {
 
 // NewReporter names a blob by its URL. Credential nil is the machine's managed identity. It
 // asks nothing yet.
-func NewReporter(url string, credential azcore.TokenCredential, opts *blockblob.ClientOptions) (*Reporter, error) {
+func NewReporter(url string, credential azcore.TokenCredential, opts *blob.ClientOptions) (*Reporter, error) {
 	credential, err := identity(credential)
 	if err != nil {
 		return nil, err
 	}
-	client, err := blockblob.NewClient(url, credential, (*blockblob.ClientOptions)(patient((*blob.ClientOptions)(opts))))
+	client, err := blockblob.NewClient(url, credential, (*blockblob.ClientOptions)(patient(opts)))
 	if err != nil {
 		return nil, fmt.Errorf("attestation.url: %w", err)
 	}

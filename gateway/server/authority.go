@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
@@ -39,7 +40,7 @@ func (s *Server) authority(ctx context.Context, rules *policy.Ruleset) (*ca.Auth
 	var root ca.Root = ca.Files{Certificate: c.File, Key: c.KeyFile}
 	if c.KeyVault != "" {
 		var err error
-		if root, err = ca.NewVault(c.KeyVault, c.Key, c.File, nil, nil); err != nil {
+		if root, err = ca.NewVault(c.KeyVault, c.Key, c.File, nil, &azkeys.ClientOptions{ClientOptions: s.azure()}); err != nil {
 			return nil, err
 		}
 	}
