@@ -39,7 +39,7 @@ const countEvery = 5 * time.Second
 // the counts. f is never called twice at a time; while it runs, messages wait in a
 // bounded buffer in the kernel.
 func (t *Table) Denials(ctx context.Context, f func(Denial)) error {
-	c, err := openLog()
+	c, early, err := openLog()
 	if err != nil {
 		return err
 	}
@@ -65,8 +65,15 @@ func (t *Table) Denials(ctx context.Context, f func(Denial)) error {
 	}()
 	defer func() { stopCounting(); <-counted }()
 
-	for {
-		msgs, err := c.Receive()
+	for msgs := early; ; {
+		for _, m := range msgs {
+			if m.Header.Type == netlink.HeaderType(unix.NFNL_SUBSYS_ULOG<<8|nfulMsgPacket) {
+				if d, ok := parseLog(m.Data); ok {
+					r.logged(d)
+				}
+			}
+		}
+		msgs, err = c.Receive()
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -74,13 +81,6 @@ func (t *Table) Denials(ctx context.Context, f func(Denial)) error {
 			continue
 		case err != nil:
 			return fmt.Errorf("reading nflog: %w", err)
-		}
-		for _, m := range msgs {
-			if m.Header.Type == netlink.HeaderType(unix.NFNL_SUBSYS_ULOG<<8|nfulMsgPacket) {
-				if d, ok := parseLog(m.Data); ok {
-					r.logged(d)
-				}
-			}
 		}
 	}
 }
