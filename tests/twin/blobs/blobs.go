@@ -256,7 +256,7 @@ func (s *Service) prepare(account Account, container string) (string, error) {
 	}
 	resp.Body.Close()
 	if resp.StatusCode != http.StatusCreated {
-		return "", fmt.Errorf("Azurite: container %s: %s", container, resp.Status)
+		return "", fmt.Errorf("blobs: Azurite: container %s: %s", container, resp.Status)
 	}
 	s.made[slot+"/"+container] = true
 	return slot, nil
