@@ -63,6 +63,10 @@ var mayKnow = map[string][]string{
 	"gateway/inspect/mcp":    {"gateway/policy"},
 	"gateway/inspect":        {"gateway/policy", "gateway/pin", "gateway/feeds", "gateway/audit"},
 	"corednsplugin/pin":      {"gateway/policy", "gateway/pin", "gateway/feeds", "gateway/audit"},
+	"components/ruleset":     {"gateway/policy", "gateway/feeds", "components/blob", "components/describe"},
+	"components/bundle":      {"components/blob", "components/describe"},
+	"components/blob":        {"components/patience"},
+	"components/describe":    {},
 	"gateway/resolver":       {"gateway/policy", "gateway/pin", "gateway/feeds", "gateway/audit", "corednsplugin/pin"},
 }
 
