@@ -1,5 +1,5 @@
-// Package planes starts the twin's data planes together, as a test needs them: tokens, vaults
-// and blobs behind one front.
+// Package planes starts the twin's data planes together, as a test needs them: tokens, vaults,
+// blobs and what can be read of the resource manager, behind one front.
 //
 // A test whose own process asks them calls [Planes.Setenv] before its first request, in
 // TestMain: Go reads a process's proxy and roots once. Another process is given
@@ -7,6 +7,7 @@
 package planes
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -17,6 +18,7 @@ import (
 	"github.com/bulkhead-dev/bulkhead/tests/twin/blobs"
 	"github.com/bulkhead-dev/bulkhead/tests/twin/front"
 	"github.com/bulkhead-dev/bulkhead/tests/twin/identity"
+	"github.com/bulkhead-dev/bulkhead/tests/twin/manager"
 	"github.com/bulkhead-dev/bulkhead/tests/twin/vault"
 )
 
@@ -31,6 +33,7 @@ var DeployerAddress = netip.MustParseAddr("203.0.113.10")
 type Control struct {
 	Vaults    func(name string) (vault.Vault, bool)
 	Accounts  func(name string) (blobs.Account, bool)
+	Resources func(id string) (json.RawMessage, bool)
 	Authorize func(principal, action, scope string) error
 }
 
@@ -64,6 +67,9 @@ func Start(c Control) (_ *Planes, err error) {
 	}
 	if c.Vaults != nil {
 		p.Front.Handle(vault.Suffix, vault.New(vault.Options{Identity: p.Identity, Vaults: c.Vaults, Authorize: c.Authorize}))
+	}
+	if c.Resources != nil {
+		p.Front.Handle(manager.Host, &manager.Service{Identity: p.Identity, Resource: c.Resources, Authorize: c.Authorize})
 	}
 	if c.Accounts != nil {
 		if p.blobs, err = blobs.Start(p.Front, p.dir, blobs.Options{Identity: p.Identity, Accounts: c.Accounts, Authorize: c.Authorize}); err != nil {
