@@ -169,4 +169,4 @@ func judge(g *Guard, shared *view, skips []Skip) Result {
 // Guards returns the table.
 func Guards() []Guard { return slices.Clone(table) }
 
-var table = slices.Concat(networkGuards)
+var table = slices.Concat(networkGuards, routeGuards, dnsGuards, gatewayGuards, rulesetGuards, trustGuards, foundryGuards)

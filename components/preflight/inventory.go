@@ -24,31 +24,32 @@ type Inventory struct {
 	// Partial names single things within a part that could not be read.
 	Partial []string `json:"partial,omitempty"`
 
-	Plan               *Plan                `json:"plan"`
-	Ruleset            *Ruleset             `json:"ruleset"`
-	VNets              []VNet               `json:"vnets"`
-	RouteTables        []RouteTable         `json:"routeTables"`
-	NSGs               []NSG                `json:"nsgs"`
-	NICs               []NIC                `json:"nics"`
-	EffectiveRoutes    []EffectiveRoutes    `json:"effectiveRoutes"`
-	LoadBalancers      []LoadBalancer       `json:"loadBalancers"`
-	VMs                []VM                 `json:"vms"`
-	PrivateEndpoints   []PrivateEndpoint    `json:"privateEndpoints"`
-	PrivateZones       []PrivateZone        `json:"privateZones"`
-	DNSPolicies        []DNSPolicy          `json:"dnsPolicies"`
-	DNSForwarding      []DNSForwarding      `json:"dnsForwarding"`
-	Vaults             []Vault              `json:"vaults"`
-	DeletedVaults      []DeletedResource    `json:"deletedVaults"`
-	StorageAccounts    []StorageAccount     `json:"storageAccounts"`
-	RoleAssignments    []RoleAssignment     `json:"roleAssignments"`
-	Deployer           *Deployer            `json:"deployer"`
-	Providers          []ResourceProvider   `json:"providers"`
-	Registries         []Registry           `json:"registries"`
-	Accounts           []Account            `json:"accounts"`
-	DeletedAccounts    []DeletedResource    `json:"deletedAccounts"`
-	Agents             []Agent              `json:"agents"`
-	GatewayReports     []GatewayReport      `json:"gatewayReports"`
-	ManagedEnvironment []ManagedEnvironment `json:"managedEnvironments"`
+	Plan             *Plan                `json:"plan"`
+	Ruleset          *Ruleset             `json:"ruleset"`
+	VNets            []VNet               `json:"vnets"`
+	RouteTables      []RouteTable         `json:"routeTables"`
+	NSGs             []NSG                `json:"nsgs"`
+	NICs             []NIC                `json:"nics"`
+	EffectiveRoutes  []EffectiveRoutes    `json:"effectiveRoutes"`
+	LoadBalancers    []LoadBalancer       `json:"loadBalancers"`
+	VMs              []VM                 `json:"vms"`
+	PrivateEndpoints []PrivateEndpoint    `json:"privateEndpoints"`
+	PrivateZones     []PrivateZone        `json:"privateZones"`
+	DNSPolicies      []DNSPolicy          `json:"dnsPolicies"`
+	DNSForwarding    []DNSForwarding      `json:"dnsForwarding"`
+	Vaults           []Vault              `json:"vaults"`
+	DeletedVaults    []DeletedResource    `json:"deletedVaults"`
+	StorageAccounts  []StorageAccount     `json:"storageAccounts"`
+	RoleAssignments  []RoleAssignment     `json:"roleAssignments"`
+	Deployer         *Deployer            `json:"deployer"`
+	Providers        []ResourceProvider   `json:"providers"`
+	Registries       []Registry           `json:"registries"`
+	Accounts         []Account            `json:"accounts"`
+	DeletedAccounts  []DeletedResource    `json:"deletedAccounts"`
+	Agents           []Agent              `json:"agents"`
+	GatewayReports   []GatewayReport      `json:"gatewayReports"`
+	Environments     []ManagedEnvironment `json:"managedEnvironments"`
+	Canaries         []Canary             `json:"canaries"`
 }
 
 // Part names a part of an inventory, as its JSON key does.
@@ -56,7 +57,6 @@ type Part string
 
 // The parts that guards ask for.
 const (
-	PartPlan             Part = "plan"
 	PartRuleset          Part = "ruleset"
 	PartVNets            Part = "vnets"
 	PartRouteTables      Part = "routeTables"
@@ -81,13 +81,12 @@ const (
 	PartAgents           Part = "agents"
 	PartGatewayReports   Part = "gatewayReports"
 	PartEnvironments     Part = "managedEnvironments"
+	PartCanaries         Part = "canaries"
 )
 
 // has reports whether a part was read.
 func (inv *Inventory) has(p Part) bool {
 	switch p {
-	case PartPlan:
-		return inv.Plan != nil
 	case PartRuleset:
 		return inv.Ruleset != nil
 	case PartVNets:
@@ -135,7 +134,9 @@ func (inv *Inventory) has(p Part) bool {
 	case PartGatewayReports:
 		return inv.GatewayReports != nil
 	case PartEnvironments:
-		return inv.ManagedEnvironment != nil
+		return inv.Environments != nil
+	case PartCanaries:
+		return inv.Canaries != nil
 	}
 	panic("preflight: no part " + string(p))
 }
@@ -310,6 +311,7 @@ type LoadBalancer struct {
 	SKU       string   `json:"sku"`
 	Frontends []string `json:"frontends"` // private addresses
 	HAPorts   bool     `json:"haPorts"`
+	Backends  []string `json:"backends"` // interfaces
 }
 
 // VM is a virtual machine.
@@ -322,12 +324,13 @@ type VM struct {
 
 // PrivateEndpoint is a private address of a service.
 type PrivateEndpoint struct {
-	ID      string `json:"id"`
-	Subnet  string `json:"subnet"`
-	Target  string `json:"target"`
-	Group   string `json:"group"`
-	State   string `json:"state"` // Approved, Pending, Rejected
-	Records []Name `json:"records"`
+	ID     string `json:"id"`
+	Subnet string `json:"subnet"`
+	Target string `json:"target"`
+	Group  string `json:"group"`
+	State  string `json:"state"` // Approved, Pending, Rejected
+	// Addresses are its private ones.
+	Addresses []netip.Addr `json:"addresses"`
 }
 
 // Name is a host name with the addresses that it is given for.
@@ -512,8 +515,17 @@ type GatewayReport struct {
 	Version string    `json:"version"`
 	Time    time.Time `json:"time"`
 	Error   string    `json:"error,omitempty"`
-	// Read is when, by the clock of whoever read it.
-	Read time.Time `json:"read"`
+	// Written is when, by the storage account's clock.
+	Written time.Time `json:"written"`
+	// Intermediate is the certificate that it signs leaves with, in PEM, where it tells.
+	Intermediate string `json:"intermediate,omitempty"`
+}
+
+// Canary is the last run of a job that behaves like an agent.
+type Canary struct {
+	Name  string    `json:"name"`
+	State string    `json:"state"` // Succeeded, Failed, Running
+	Ended time.Time `json:"ended,omitzero"`
 }
 
 // Ruleset is the document that is to be in force, and the one that is.

@@ -3,7 +3,6 @@ package preflight
 import (
 	"fmt"
 	"net/netip"
-	"path"
 	"slices"
 	"strings"
 )
@@ -47,7 +46,7 @@ func prefixes(texts ...string) []netip.Prefix {
 }
 
 var networkGuards = []Guard{{
-	ID: "NET-00", Severity: Fail, When: Before, Static: true, Needs: []Part{PartPlan},
+	ID: "NET-00", Severity: Fail, When: Before, Static: true,
 	Condition: "every planned address and prefix can be read, and a prefix has no bits below its length",
 	Why:       "Azure refuses a prefix whose address is not its first one, and a guard cannot judge what it cannot read.",
 	Source:    srcAddressing,
@@ -140,7 +139,7 @@ var networkGuards = []Guard{{
 }, {
 	ID: "NET-09", Severity: Fail, When: Before, Static: true, Needs: []Part{PartVNets, PartNICs, PartPrivateEndpoints},
 	Condition: "the agent subnet is not the gateway's, and holds no other interface and no private endpoint",
-	Why:       "Packets within one subnet never meet its route table, so whatever is in it can be reached past the gateway, and a gateway in it would route to itself.",
+	Why:       "A delegated subnet is the service's alone, what shares it with agents is within their reach, and a gateway in it would route its own packets to itself.",
 	Source:    srcVirtualNetworks + "; Azure Virtual Network documentation, virtual-networks-udr-overview",
 	Fix:       "move the interface or the endpoint to a subnet of its own",
 	check:     alone,
@@ -199,7 +198,7 @@ var networkGuards = []Guard{{
 	Fix:       "choose prefixes side by side within the virtual network",
 	check:     disjoint,
 }, {
-	ID: "NET-14", Severity: Fail, When: Before, Static: true, Needs: []Part{PartPlan},
+	ID: "NET-14", Severity: Fail, When: Before, Static: true,
 	Condition: "the gateway's address is a usable one of the gateway's subnet",
 	Why:       "Azure keeps the first four addresses of a subnet and the last one for itself.",
 	Source:    srcAddressing,
@@ -235,6 +234,10 @@ func (v *view) location() string {
 }
 
 func readable(v *view) {
+	if v.inv.Plan == nil {
+		v.notApplicable(nothingPlanned)
+		return
+	}
 	one := func(what, text string) {
 		if text == "" {
 			return
@@ -332,7 +335,7 @@ func notShared(v *view) {
 			v.found(v.agent.ID, "in use by "+a.ID, "no account but "+v.accountName())
 		}
 	}
-	for _, e := range v.inv.ManagedEnvironment {
+	for _, e := range v.inv.Environments {
 		if same(e.Subnet, v.agent.ID) {
 			v.found(v.agent.ID, "in use by "+e.ID, "no Container Apps environment")
 		}
@@ -417,33 +420,4 @@ func assignable(p netip.Prefix, a netip.Addr) bool {
 
 func be32(b [4]byte) uint32 {
 	return uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3])
-}
-
-// account is the spoke's Foundry account, nil where there is none.
-func (v *view) account() *Account {
-	for i := range v.inv.Accounts {
-		if strings.EqualFold(path.Base(v.inv.Accounts[i].ID), v.accountName()) {
-			return &v.inv.Accounts[i]
-		}
-	}
-	return nil
-}
-
-func (v *view) accountName() string {
-	if v.inv.Scope.Account != "" {
-		return v.inv.Scope.Account
-	}
-	return v.plan.AccountName
-}
-
-// gatewayNICs are the interfaces that have the gateway's address.
-func (v *view) gatewayNICs() []*NIC {
-	var out []*NIC
-	want := v.gatewayAddress()
-	for i := range v.inv.NICs {
-		if n := &v.inv.NICs[i]; want.IsValid() && n.Address == want.String() {
-			out = append(out, n)
-		}
-	}
-	return out
 }

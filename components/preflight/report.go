@@ -3,6 +3,7 @@ package preflight
 import (
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 )
 
@@ -67,4 +68,61 @@ func (r Report) Warnings() []string {
 // and what to do.
 func (r Result) Explain(f Finding) string {
 	return fmt.Sprintf("%s: %s: found %s, wanted %s. %s To fix it: %s.", r.ID, f.Resource, f.Found, f.Wanted, r.Why, strings.TrimSuffix(f.Fix, "."))
+}
+
+// order is how a report for people ends: with what has to be acted on.
+var order = []Outcome{Passed, NotApplicable, Skipped, NotChecked, Warned, Failed}
+
+// marks and colours (ECMA-48, SGR) of the outcomes.
+var marks = map[Outcome]struct{ mark, colour string }{
+	Passed: {"pass", "32"}, NotApplicable: {"n/a", "2"}, Skipped: {"skip", "2"}, NotChecked: {"?", "33"}, Warned: {"warn", "33"}, Failed: {"FAIL", "31;1"},
+}
+
+// Format writes the report for a person: a line for each guard, and for each finding what
+// was found where, what is wanted, why, and the way out. Colours are for terminals.
+func (r Report) Format(w io.Writer, colours bool) error {
+	var b strings.Builder
+	for _, o := range order {
+		mark := fmt.Sprintf("%-4s", marks[o].mark)
+		if colours {
+			mark = "\x1b[" + marks[o].colour + "m" + mark + "\x1b[0m"
+		}
+		for _, res := range r.Results {
+			if res.Outcome != o {
+				continue
+			}
+			fmt.Fprintf(&b, "%s  %-7s %s\n", mark, res.ID, res.Condition)
+			if res.Note != "" {
+				fmt.Fprintf(&b, "        %s: %s\n", noteOf(o), res.Note)
+			}
+			for _, f := range res.Findings {
+				fmt.Fprintf(&b, "        %s\n          found   %s\n          wanted  %s\n          fix     %s\n", f.Resource, f.Found, f.Wanted, f.Fix)
+			}
+			if len(res.Findings) > 0 {
+				fmt.Fprintf(&b, "        why     %s\n        source  %s\n", res.Why, res.Source)
+			}
+		}
+	}
+	b.WriteString("\n" + r.Summary() + "\n")
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func noteOf(o Outcome) string {
+	if o == Failed || o == Warned {
+		return "not all was checked"
+	}
+	return string(o)
+}
+
+// Summary is the report in one line.
+func (r Report) Summary() string {
+	said := map[Outcome]string{NotApplicable: "not applicable", Skipped: "skipped", NotChecked: "not checked", Warned: "warned", Failed: "failed"}
+	parts := []string{fmt.Sprintf("%d passed", r.Count(Passed))}
+	for _, o := range []Outcome{NotApplicable, Skipped, NotChecked, Warned, Failed} {
+		if n := r.Count(o); n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, said[o]))
+		}
+	}
+	return fmt.Sprintf("%d guards: %s", len(r.Results), strings.Join(parts, ", "))
 }

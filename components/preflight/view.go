@@ -12,6 +12,8 @@ import (
 	"strings"
 )
 
+const nothingPlanned = "nothing is planned"
+
 // Delegation is the service that the agent subnet is delegated to, byte for byte.
 const Delegation = "Microsoft.App/environments"
 
@@ -22,6 +24,7 @@ type view struct {
 	vnet   *VNet   // the spoke's, nil: not made
 	agent  *Subnet // the agents', nil: not made
 	plan   Plan    // empty where nothing is planned
+	rules  rules
 
 	guard    *Guard
 	findings []Finding
@@ -47,6 +50,7 @@ func newView(inv *Inventory, static bool) *view {
 			}
 		}
 	}
+	v.readRules()
 	return v
 }
 
@@ -127,15 +131,6 @@ func (v *view) adjacentPrefixes() []named {
 		}
 	}
 	return with(out, planned("adjacent network", v.plan.AdjacentPrefixes...)...)
-}
-
-// gatewayAddress is the next hop, as planned or else as the one NIC that forwards in the
-// network has it.
-func (v *view) gatewayAddress() netip.Addr {
-	if a, err := netip.ParseAddr(v.plan.GatewayAddress); err == nil {
-		return a
-	}
-	return netip.Addr{}
 }
 
 // same compares ARM ids, which are not case-sensitive.

@@ -287,3 +287,16 @@ func (t *Table) Next(dst netip.Addr) Route {
 	}
 	return Route{Hop: None}
 }
+
+// Lookup returns the next hop of the active route for exactly this prefix, and None where
+// there is no such route.
+func (t *Table) Lookup(p netip.Prefix) Hop {
+	p = p.Masked()
+	if i, ok := t.pinned.Get(p); ok {
+		return t.all[i].Hop
+	}
+	if i, ok := t.best.Get(p); ok {
+		return t.all[i].Hop
+	}
+	return None
+}
