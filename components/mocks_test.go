@@ -28,6 +28,7 @@ type made struct {
 	inputs           resource.PropertyMap
 	after            []string // URNs: what has to exist before
 	protect          bool
+	deleteFirst      bool // before its replacement is made
 	version          string
 }
 
@@ -37,6 +38,7 @@ func (r *recorder) NewResource(args pulumi.MockResourceArgs) (string, resource.P
 	m := made{token: args.TypeToken, name: args.Name, inputs: args.Inputs}
 	if rpc := args.RegisterRPC; rpc != nil {
 		m.after, m.protect, m.version = rpc.GetDependencies(), rpc.GetProtect(), rpc.GetVersion()
+		m.deleteFirst = rpc.GetDeleteBeforeReplace()
 	}
 	r.made = append(r.made, m)
 

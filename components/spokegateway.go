@@ -54,7 +54,7 @@ type SpokeGatewayArgs struct {
 	// Default: false.
 	EncryptionAtHost *bool `pulumi:"encryptionAtHost,optional"`
 	// An SSH public key of the user that may log in from sshSources. Without it nobody can: no user is made and the SSH
-	// server does not run.
+	// server does not run. Azure does not let it be changed on a machine that exists.
 	SSHPublicKey *string `pulumi:"sshPublicKey,optional"`
 	// Private prefixes from which SSH is admitted, such as a bastion's subnet.
 	SSHSources []string `pulumi:"sshSources,optional"`

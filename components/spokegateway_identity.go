@@ -27,20 +27,20 @@ func (g *gatewayBuilder) identify() error {
 	if err != nil {
 		return err
 	}
-	if err := g.give("gateway-reads-policy", roleBlobReader, g.containers[policyContainer].ID()); err != nil {
+	if err := g.give("reads-policy", roleBlobReader, g.containers[policyContainer].ID()); err != nil {
 		return err
 	}
-	if err := g.give("gateway-reads-bundle", roleBlobReader, g.containers[bundleContainer].ID()); err != nil {
+	if err := g.give("reads-bundle", roleBlobReader, g.containers[bundleContainer].ID()); err != nil {
 		return err
 	}
-	if err := g.give("gateway-reports", roleBlobWriter, g.containers[attestationContainer].ID()); err != nil {
+	if err := g.give("reports", roleBlobWriter, g.containers[attestationContainer].ID()); err != nil {
 		return err
 	}
 	if !g.plain.inspects {
 		return nil
 	}
 	key := g.args.KeyID.ToStringPtrOutput().Elem().ApplyT(func(id string) pulumi.ID { return pulumi.ID(id) }).(pulumi.IDOutput)
-	return g.give("gateway-signs", roleKeyUser, key)
+	return g.give("signs", roleKeyUser, key)
 }
 
 // give grants the machine's identity a role, before there is a machine.

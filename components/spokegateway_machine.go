@@ -40,6 +40,10 @@ type gatewayBundle struct {
 	SHA256 pulumi.StringOutput `pulumi:"sha256"`
 }
 
+// onlyOne is for what cannot stand beside its own replacement: two interfaces with one
+// address, two machines with one interface. Agents reach nothing between the two.
+var onlyOne = pulumi.DeleteBeforeReplace(true)
+
 func (g *gatewayBuilder) tags() pulumi.StringMap { return pulumi.ToStringMap(g.args.Tags) }
 
 // zones are nil where none is named, which is not the same to Azure as an empty list.
@@ -85,7 +89,8 @@ func (g *gatewayBuilder) run() error {
 	if err != nil {
 		return err
 	}
-	g.machine, err = compute.NewVirtualMachine(g.ctx, g.name, g.virtualMachine(nic, g.userData(&bundle)), g.child, pulumi.DependsOn(g.before))
+	g.machine, err = compute.NewVirtualMachine(g.ctx, g.name, g.virtualMachine(nic, g.userData(&bundle)), g.child,
+		pulumi.DependsOn(g.before), onlyOne)
 	return err
 }
 
@@ -137,7 +142,7 @@ func (g *gatewayBuilder) networkInterface() (*network.NetworkInterface, error) {
 		DnsSettings:      network.NetworkInterfaceDnsSettingsArgs{DnsServers: pulumi.ToStringArray([]string{"AzureProvidedDNS"})},
 		IpConfigurations: network.NetworkInterfaceIPConfigurationArray{ip},
 		Tags:             g.tags(),
-	}, g.child)
+	}, g.child, onlyOne)
 }
 
 // securityRules are what may arrive at the interface; the rest is refused, the Internet and

@@ -364,8 +364,8 @@ func TestSpokeGatewayOrder(t *testing.T) {
 	r, _ := mustProvision(t, nil)
 	vm, bundle := r.one(t, "VirtualMachine", ""), r.one(t, "GatewayBundle", "")
 	for _, before := range []string{
-		"GatewayBundle gateway-bundle", "RoleAssignment gateway-gateway-reads-policy", "RoleAssignment gateway-gateway-reads-bundle",
-		"RoleAssignment gateway-gateway-reports", "RoleAssignment gateway-gateway-signs", "NetworkInterface gateway-nic",
+		"GatewayBundle gateway-bundle", "RoleAssignment gateway-reads-policy", "RoleAssignment gateway-reads-bundle",
+		"RoleAssignment gateway-reports", "RoleAssignment gateway-signs", "NetworkInterface gateway-nic",
 	} {
 		if !r.waitsFor(vm, before) {
 			t.Errorf("the machine does not wait for %s", before)
@@ -375,6 +375,9 @@ func TestSpokeGatewayOrder(t *testing.T) {
 		if !r.waitsFor(bundle, before) {
 			t.Errorf("the release does not wait for %s", before)
 		}
+	}
+	if !vm.deleteFirst || !r.one(t, "NetworkInterface", "").deleteFirst {
+		t.Error("a replacement is made while the old one holds its interface and address")
 	}
 	if bundle.version != Version {
 		t.Errorf("the release is asked of version %q of the plugin, want %q", bundle.version, Version)
