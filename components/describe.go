@@ -16,13 +16,17 @@ import (
 // What the registry and every language's editor say about an argument is its doc comment
 // here: written once, where a change of the field is seen beside it.
 //
-//go:embed agentsubnet.go canary.go
+//go:embed agentsubnet.go canary.go inspectionca.go spokegateway.go
 var sources embed.FS
 
-func (t *AgentSubnet) Annotate(a infer.Annotator)     { describe(a, t) }
-func (t *AgentSubnetArgs) Annotate(a infer.Annotator) { describe(a, t) }
-func (t *Canary) Annotate(a infer.Annotator)          { describe(a, t) }
-func (t *CanaryArgs) Annotate(a infer.Annotator)      { describe(a, t) }
+func (t *AgentSubnet) Annotate(a infer.Annotator)      { describe(a, t) }
+func (t *AgentSubnetArgs) Annotate(a infer.Annotator)  { describe(a, t) }
+func (t *Canary) Annotate(a infer.Annotator)           { describe(a, t) }
+func (t *CanaryArgs) Annotate(a infer.Annotator)       { describe(a, t) }
+func (t *InspectionCA) Annotate(a infer.Annotator)     { describe(a, t) }
+func (t *InspectionCAArgs) Annotate(a infer.Annotator) { describe(a, t) }
+func (t *SpokeGateway) Annotate(a infer.Annotator)     { describe(a, t) }
+func (t *SpokeGatewayArgs) Annotate(a infer.Annotator) { describe(a, t) }
 
 // describe gives the schema the doc comments of a struct and of its properties.
 func describe(a infer.Annotator, object any) {

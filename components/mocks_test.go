@@ -28,6 +28,7 @@ type made struct {
 	inputs           resource.PropertyMap
 	after            []string // URNs: what has to exist before
 	protect          bool
+	deleteFirst      bool // before its replacement is made
 	version          string
 }
 
@@ -37,6 +38,7 @@ func (r *recorder) NewResource(args pulumi.MockResourceArgs) (string, resource.P
 	m := made{token: args.TypeToken, name: args.Name, inputs: args.Inputs}
 	if rpc := args.RegisterRPC; rpc != nil {
 		m.after, m.protect, m.version = rpc.GetDependencies(), rpc.GetProtect(), rpc.GetVersion()
+		m.deleteFirst = rpc.GetDeleteBeforeReplace()
 	}
 	r.made = append(r.made, m)
 
@@ -52,8 +54,21 @@ func (r *recorder) NewResource(args pulumi.MockResourceArgs) (string, resource.P
 	case "UserAssignedIdentity":
 		set("principalId", "11111111-0000-0000-0000-000000000000")
 		set("clientId", "22222222-0000-0000-0000-000000000000")
+	case "StorageAccount":
+		out["primaryEndpoints"] = resource.NewObjectProperty(resource.PropertyMap{
+			"blob": resource.NewStringProperty("https://" + args.Name + "0a1b2c3d.blob.core.windows.net/"),
+		})
+	case "Vault":
+		properties := out["properties"].ObjectValue().Copy()
+		properties["vaultUri"] = resource.NewStringProperty("https://" + args.Name + "0a1b2c3d.vault.azure.net/")
+		out["properties"] = resource.NewObjectProperty(properties)
+	case "PublicIPAddress":
+		set("ipAddress", "203.0.113.7")
+	case "GatewayBundle":
+		set("url", args.Inputs["containerUrl"].StringValue()+"/bulkhead-gateway_0.1.0_linux_amd64.tar.gz")
+		set("sha256", strings.Repeat("0f", 32))
 	case "RootCertificate":
-		set("pem", "-----BEGIN CERTIFICATE-----\n")
+		set("pem", "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n")
 		set("fingerprint", "ab")
 	case "Ruleset":
 		set("digest", "sha256:"+strings.Repeat("0", 64))

@@ -23,6 +23,8 @@ func Components() []infer.InferredComponent {
 	return []infer.InferredComponent{
 		infer.ComponentF(newAgentSubnet),
 		infer.ComponentF(newCanary),
+		infer.ComponentF(newInspectionCA),
+		infer.ComponentF(newSpokeGateway),
 	}
 }
 
