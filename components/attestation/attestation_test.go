@@ -55,7 +55,7 @@ func setUp(t *testing.T) (blob string, in resource.Inputs, r *resource.Resource)
 	t.Helper()
 	blob = t.Name() + ".json"
 	in = resource.Inputs{"url": property.New("https://" + host + "/attestation/" + blob), "digest": property.New("sha256:new"), "timeoutSeconds": property.New(600.0)}
-	return blob, in, resource.New(t, infer.Resource(&Attestation{second: time.Millisecond}))
+	return blob, in, resource.New(t, "bulkhead:index:Attestation", infer.Resource(&Attestation{second: time.Millisecond}))
 }
 
 // say has the gateway report.

@@ -62,7 +62,7 @@ func (r *RootCertificate) Annotate(a infer.Annotator) {
 		"It is stored beside the key as the secret `<keyName>-certificate`, which holds nothing secret. "+
 		"A certificate that is already there over the same key is taken over, because agents trust its fingerprint. "+
 		"Deleting the resource leaves that entry to the vault: it is deleted with it.\n\n"+
-		"The deployer needs `Key Vault Crypto User` (to sign) and `Key Vault Secrets Officer` (to store the certificate) on the vault.")
+		"The deployer needs `Key Vault Crypto User` on the key, to sign, and `Key Vault Secrets Officer` on the vault, to store the certificate.")
 }
 
 // Annotate describes the inputs.
@@ -257,11 +257,11 @@ func (r *RootCertificate) ensure(ctx context.Context, in Args, known string, ano
 		}
 		err := how.Until(ctx, func(s string) { log.InfoStatus(what + ": " + s) }, func(err error) bool { return patience.Refused(err) || errors.Is(err, errRecovering) }, try)
 		if status(err) == http.StatusForbidden {
-			why := "the deployer needs the role " + role + " on the vault " + in.VaultURI
+			why := "the deployer needs the role " + role + " in " + in.VaultURI
 			if strings.Contains(detail(err), "ForbiddenByFirewall") {
 				why = "the vault's firewall has to let the deployer's address in"
 			}
-			return fmt.Errorf("rootcertificate: %s: %w: %s; a change takes up to ten minutes: run `pulumi up` again when it has come", what, err, why)
+			return fmt.Errorf("rootcertificate: %s: %w: %s. A change of it takes up to ten minutes: run `pulumi up` again then", what, err, why)
 		}
 		if err != nil {
 			return fmt.Errorf("rootcertificate: %s: %w", what, err)
@@ -270,7 +270,7 @@ func (r *RootCertificate) ensure(ctx context.Context, in Args, known string, ano
 	}
 	var signer crypto.Signer
 	var version string
-	if err := wait("reading the key", "Key Vault Crypto User", func(ctx context.Context) (err error) {
+	if err := wait("reading the key", "Key Vault Crypto User (on the key)", func(ctx context.Context) (err error) {
 		signer, version, err = v.keys.Signer(ctx)
 		return err
 	}); err != nil {
@@ -305,7 +305,7 @@ func (r *RootCertificate) ensure(ctx context.Context, in Args, known string, ano
 		cert = have
 	}
 	if cert == nil {
-		if err := wait("signing the certificate", "Key Vault Crypto User", func(context.Context) (err error) {
+		if err := wait("signing the certificate", "Key Vault Crypto User (on the key)", func(context.Context) (err error) {
 			cert, err = ca.SelfSign(signer, in.CommonName, time.Duration(in.ValidityYears)*year, time.Now())
 			return err
 		}); err != nil {

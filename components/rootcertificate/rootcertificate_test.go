@@ -56,7 +56,7 @@ func setUp(t *testing.T) (name string, in resource.Inputs, r *resource.Resource)
 	registry.Put(name, vault.Vault{ID: "/vaults/" + name})
 	registry.MakeKey(name, "bulkhead-root", key)
 	in = resource.Inputs{"vaultUri": property.New("https://" + name + ".vault.azure.net/"), "keyName": property.New("bulkhead-root"), "commonName": property.New("Contoso root"), "validityYears": property.New(5.0)}
-	return name, in, resource.New(t, infer.Resource(&RootCertificate{roles: patience.Patience{Limit: time.Second, Pause: time.Millisecond, Longest: 10 * time.Millisecond}}))
+	return name, in, resource.New(t, "bulkhead:index:RootCertificate", infer.Resource(&RootCertificate{roles: patience.Patience{Limit: time.Second, Pause: time.Millisecond, Longest: 10 * time.Millisecond}}))
 }
 
 func up(t *testing.T, r *resource.Resource, in resource.Inputs, want string) {

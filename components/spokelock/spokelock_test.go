@@ -85,7 +85,7 @@ func setUp(t *testing.T, all map[string]string) (resource.Inputs, *resource.Reso
 	for name, v := range map[string]string{"vnetId": vnetID, "agentSubnetId": subnet1, "agentPrefix": "10.0.1.0/24", "delegation": "Microsoft.App/environments", "location": "eastus2", "gatewayAddress": "10.0.0.4"} {
 		in[name] = property.New(v)
 	}
-	return in, resource.New(t, infer.Resource(&SpokeLock{leaving: patience.Patience{Limit: time.Second, Pause: time.Millisecond, Longest: time.Millisecond}}))
+	return in, resource.New(t, "bulkhead:index:SpokeLock", infer.Resource(&SpokeLock{leaving: patience.Patience{Limit: time.Second, Pause: time.Millisecond, Longest: time.Millisecond}}))
 }
 
 var unknownYet = property.New(property.Computed)

@@ -6,9 +6,9 @@ package resource
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"log/slog"
-	"strings"
 	"sync"
 	"testing"
 
@@ -36,9 +36,9 @@ type Resource struct {
 	exists bool
 }
 
-// New has a provider with that resource alone. What it says goes through slog's default logger,
+// New has a provider with that resource alone, and holds it to its token. What it says goes through slog's default logger,
 // so tests with one must not run in parallel.
-func New(t *testing.T, r infer.InferredResource) *Resource {
+func New(t *testing.T, token tokens.Type, r infer.InferredResource) *Resource {
 	t.Helper()
 	provider, err := infer.NewProviderBuilder().WithNamespace("bulkhead").WithResources(r).Build()
 	if err != nil {
@@ -56,8 +56,10 @@ func New(t *testing.T, r infer.InferredResource) *Resource {
 	before := slog.Default()
 	slog.SetDefault(slog.New(slog.NewTextHandler(said, nil)))
 	t.Cleanup(func() { slog.SetDefault(before) })
-	token := tokenOf(t, schema.Schema)
-	return &Resource{server: server, said: said, urn: presource.NewURN("dev", "test", "", tokens.Type(token), "it")}
+	if got := described(t, schema.Schema); got != token {
+		t.Fatalf("the resource is %s, not %s", got, token)
+	}
+	return &Resource{server: server, said: said, urn: presource.NewURN("dev", "test", "", token, "it")}
 }
 
 // Preview says what an update would do: create, update, replace or same.
@@ -179,13 +181,32 @@ func (m *messages) take() string {
 	return m.text.String()
 }
 
-// tokenOf is the token of the schema's only resource.
-func tokenOf(t *testing.T, schema string) string {
+// described is the token of the schema's only resource, all of whose properties must be described.
+func described(t *testing.T, text string) tokens.Type {
 	t.Helper()
-	_, rest, ok := strings.Cut(schema, `"resources":{"`)
-	token, _, closed := strings.Cut(rest, `"`)
-	if !ok || !closed {
-		t.Fatalf("no resource in %s", schema)
+	type property struct{ Description string }
+	var schema struct {
+		Resources map[tokens.Type]struct {
+			Description                 string
+			Properties, InputProperties map[string]property
+		}
+	}
+	if err := json.Unmarshal([]byte(text), &schema); err != nil || len(schema.Resources) != 1 {
+		t.Fatalf("%v: not one resource in %s", err, text)
+	}
+	var token tokens.Type
+	for found, r := range schema.Resources {
+		token = found
+		if r.Description == "" {
+			t.Errorf("%s has no description", token)
+		}
+		for _, of := range []map[string]property{r.Properties, r.InputProperties} {
+			for name, p := range of {
+				if p.Description == "" {
+					t.Errorf("%s: %s has no description", token, name)
+				}
+			}
+		}
 	}
 	return token
 }
