@@ -115,10 +115,14 @@ func newAgentSubnet(ctx *pulumi.Context, name string, args AgentSubnetArgs, opts
 		}
 	}
 
+	told, err := after(opts)
+	if err != nil {
+		return nil, err
+	}
 	subnet, err := contained{
 		resourceGroup: args.ResourceGroupName, vnet: args.VnetName, name: or(args.SubnetName, "agents"), prefix: args.Prefix,
 		nsg: nsg.ID().ToStringOutput(), routes: routes.ID().ToStringOutput(),
-	}.subnet(ctx, name, child, pulumi.DependsOn(before), pulumi.Protect(or(args.Protect, false)))
+	}.subnet(ctx, name, child, told, pulumi.DependsOn(before), pulumi.Protect(or(args.Protect, false)))
 	if err != nil {
 		return nil, err
 	}

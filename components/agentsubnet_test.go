@@ -177,6 +177,24 @@ func TestAgentSubnetDNSPolicy(t *testing.T) {
 	}
 }
 
+// What the component is told to wait for, its subnet waits for.
+func TestAgentSubnetWaits(t *testing.T) {
+	r, err := provision(t, func(ctx *pulumi.Context) error {
+		var gate pulumi.CustomResourceState
+		if err := ctx.RegisterResource("bulkhead:index:Attestation", "gate", pulumi.Map{}, &gate); err != nil {
+			return err
+		}
+		_, err := NewAgentSubnet(ctx, "agents", agentSubnetArgs(), pulumi.DependsOn([]pulumi.Resource{&gate}))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if subnet := r.one(t, "Subnet", ""); !r.waitsFor(subnet, "Attestation gate") {
+		t.Errorf("the subnet waits for %v only", subnet.after)
+	}
+}
+
 func TestAgentSubnetProtect(t *testing.T) {
 	for _, protect := range []bool{false, true} {
 		args := agentSubnetArgs()

@@ -73,10 +73,14 @@ func newCanary(ctx *pulumi.Context, name string, args CanaryArgs, opts ...pulumi
 	child := pulumi.Parent(c)
 	tags := pulumi.ToStringMap(args.Tags)
 
+	told, err := after(opts)
+	if err != nil {
+		return nil, err
+	}
 	subnet, err := contained{
 		resourceGroup: args.ResourceGroupName, vnet: args.VnetName, name: "canary", prefix: args.Prefix,
 		nsg: args.NetworkSecurityGroupID, routes: args.RouteTableID,
-	}.subnet(ctx, name, child)
+	}.subnet(ctx, name, child, told)
 	if err != nil {
 		return nil, err
 	}

@@ -53,3 +53,17 @@ func outputs(component any) pulumi.Map {
 func own(opts ...pulumi.ResourceOption) []pulumi.ResourceOption {
 	return append(opts, pulumi.Version(Version), pulumi.PluginDownloadURL(PluginURL))
 }
+
+// after is what a component was told to wait for, as an option of those of its children that
+// it is meant for: the SDK does not hand it down.
+func after(opts []pulumi.ResourceOption) (pulumi.ResourceOption, error) {
+	given, err := pulumi.NewResourceOptions(opts...)
+	if err != nil {
+		return nil, err
+	}
+	all := []pulumi.ResourceOption{pulumi.DependsOn(given.DependsOn)}
+	for _, d := range given.DependsOnInputs {
+		all = append(all, pulumi.DependsOnInputs(d))
+	}
+	return pulumi.Composite(all...), nil
+}

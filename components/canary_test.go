@@ -1,0 +1,101 @@
+package components
+
+import (
+	"errors"
+	"reflect"
+	"slices"
+	"testing"
+
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+	perrors "github.com/pulumi/pulumi/sdk/v3/go/pulumi/errors"
+)
+
+func canaryArgs() CanaryArgs {
+	return CanaryArgs{
+		Location: "eastus2", ResourceGroupName: pulumi.String("spoke"), VnetName: pulumi.String("vnet"), Prefix: "10.20.3.0/27",
+		RouteTableID: pulumi.String("table"), NetworkSecurityGroupID: pulumi.String("nsg"), Image: "registry.example/bulkhead:1",
+	}
+}
+
+func provisionCanary(t *testing.T, args CanaryArgs) (*recorder, error) {
+	t.Helper()
+	return provision(t, func(ctx *pulumi.Context) error {
+		_, err := NewCanary(ctx, "canary", args)
+		return err
+	})
+}
+
+// The canary proves the agents' own table and group, so it has to be held by those.
+func TestCanaryIsHeldAsAgentsAre(t *testing.T) {
+	r, err := provisionCanary(t, canaryArgs())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]any{
+		"resourceGroupName": "spoke", "virtualNetworkName": "vnet", "subnetName": "canary", "addressPrefix": "10.20.3.0/27",
+		"delegations":           []any{map[string]any{"name": "Microsoft.App.environments", "serviceName": "Microsoft.App/environments"}},
+		"networkSecurityGroup":  map[string]any{"id": "nsg"},
+		"routeTable":            map[string]any{"id": "table"},
+		"defaultOutboundAccess": false, "privateEndpointNetworkPolicies": "Disabled", "privateLinkServiceNetworkPolicies": "Enabled",
+	}
+	if got := r.one(t, "Subnet", "").inputs.Mappable(); !reflect.DeepEqual(got, want) {
+		t.Errorf("subnet\n got %v\nwant %v", got, want)
+	}
+	environment := r.one(t, "ManagedEnvironment", "")
+	if got, want := environment.plain("vnetConfiguration"), map[string]any{"infrastructureSubnetId": subscription + "/Subnet/canary", "internal": true}; !reflect.DeepEqual(got, want) {
+		t.Errorf("the environment is in %v, want %v", got, want)
+	}
+	if got, want := environment.plain("workloadProfiles"), []any{map[string]any{"name": "Consumption", "workloadProfileType": "Consumption"}}; !reflect.DeepEqual(got, want) {
+		t.Errorf("workload profiles %v, want %v", got, want)
+	}
+}
+
+func TestCanaryProbe(t *testing.T) {
+	args := canaryArgs()
+	args.Decrypted = new("mcp.contoso.com")
+	args.RootCertificate = pulumi.String("PEM")
+	args.Schedule = new("0 * * * *")
+	r, err := provisionCanary(t, args)
+	if err != nil {
+		t.Fatal(err)
+	}
+	job := r.one(t, "Job", "")
+	container := job.plain("template").(map[string]any)["containers"].([]any)[0].(map[string]any)
+	if got, want := container["command"], []any{"bulkhead", "probe", "--json", "--permitted", "mcr.microsoft.com", "--denied", "example.com", "--decrypted", "mcp.contoso.com"}; !reflect.DeepEqual(got, want) {
+		t.Errorf("runs %v, want %v", got, want)
+	}
+	if got, want := container["env"], []any{map[string]any{"name": "BULKHEAD_ROOT", "value": "PEM"}}; !reflect.DeepEqual(got, want) {
+		t.Errorf("with %v, want %v", got, want)
+	}
+	if got, want := job.plain("configuration"), map[string]any{
+		"triggerType": "Schedule", "replicaTimeout": 300.0, "replicaRetryLimit": 0.0,
+		"scheduleTriggerConfig": map[string]any{"cronExpression": "0 * * * *", "parallelism": 1.0, "replicaCompletionCount": 1.0},
+	}; !reflect.DeepEqual(got, want) {
+		t.Errorf("starts by %v, want %v", got, want)
+	}
+}
+
+func TestCanaryRefuses(t *testing.T) {
+	for _, test := range []struct {
+		path  string
+		spoil func(*CanaryArgs)
+	}{
+		{"prefix", func(a *CanaryArgs) { a.Prefix = "10.20.3.0/28" }},
+		{"image", func(a *CanaryArgs) { a.Image = "" }},
+		{"rootCertificate", func(a *CanaryArgs) { a.Decrypted = new("mcp.contoso.com") }},
+		{"schedule", func(a *CanaryArgs) { a.Schedule = new("hourly") }},
+	} {
+		t.Run(test.path, func(t *testing.T) {
+			args := canaryArgs()
+			test.spoil(&args)
+			r, err := provisionCanary(t, args)
+			var input *perrors.InputPropertiesError
+			if !errors.As(err, &input) || !slices.ContainsFunc(input.Errors, func(d perrors.InputPropertyErrorDetails) bool { return d.PropertyPath == test.path }) {
+				t.Errorf("error is %v, want one for %s", err, test.path)
+			}
+			if len(r.made) > 0 {
+				t.Errorf("made %v", r.names())
+			}
+		})
+	}
+}
