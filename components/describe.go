@@ -16,13 +16,21 @@ import (
 // What the registry and every language's editor say about an argument is its doc comment
 // here: written once, where a change of the field is seen beside it.
 //
-//go:embed agentsubnet.go canary.go inspectionca.go spokegateway.go
+//go:embed agentsubnet.go canary.go foundryspoke.go injection.go inspectionca.go spokegateway.go
 var sources embed.FS
 
 func (t *AgentSubnet) Annotate(a infer.Annotator)      { describe(a, t) }
 func (t *AgentSubnetArgs) Annotate(a infer.Annotator)  { describe(a, t) }
 func (t *Canary) Annotate(a infer.Annotator)           { describe(a, t) }
 func (t *CanaryArgs) Annotate(a infer.Annotator)       { describe(a, t) }
+func (t *FoundrySpoke) Annotate(a infer.Annotator)     { describe(a, t) }
+func (t *FoundrySpokeArgs) Annotate(a infer.Annotator) { describe(a, t) }
+func (t *Peering) Annotate(a infer.Annotator)          { describe(a, t) }
+func (t *GatewayOptions) Annotate(a infer.Annotator)   { describe(a, t) }
+func (t *CanaryOptions) Annotate(a infer.Annotator)    { describe(a, t) }
+func (t *FoundryAccount) Annotate(a infer.Annotator)   { describe(a, t) }
+func (t *SkippedGuard) Annotate(a infer.Annotator)     { describe(a, t) }
+func (t *NetworkInjection) Annotate(a infer.Annotator) { describe(a, t) }
 func (t *InspectionCA) Annotate(a infer.Annotator)     { describe(a, t) }
 func (t *InspectionCAArgs) Annotate(a infer.Annotator) { describe(a, t) }
 func (t *SpokeGateway) Annotate(a infer.Annotator)     { describe(a, t) }

@@ -23,6 +23,7 @@ func Components() []infer.InferredComponent {
 	return []infer.InferredComponent{
 		infer.ComponentF(newAgentSubnet),
 		infer.ComponentF(newCanary),
+		infer.ComponentF(newFoundrySpoke),
 		infer.ComponentF(newInspectionCA),
 		infer.ComponentF(newSpokeGateway),
 	}

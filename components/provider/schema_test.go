@@ -121,7 +121,7 @@ func TestTokens(t *testing.T) {
 	if err := json.Unmarshal(inferred(t), &spec); err != nil {
 		t.Fatal(err)
 	}
-	components := []string{"AgentSubnet", "Canary", "InspectionCA", "SpokeGateway"}
+	components := []string{"AgentSubnet", "Canary", "FoundrySpoke", "InspectionCA", "SpokeGateway"}
 	for _, name := range components {
 		if r, ok := spec.Resources["bulkhead:index:"+name]; !ok || !r.IsComponent {
 			t.Errorf("bulkhead:index:%s is not a component of the schema", name)

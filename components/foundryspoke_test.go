@@ -1,0 +1,429 @@
+package components
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+	perrors "github.com/pulumi/pulumi/sdk/v3/go/pulumi/errors"
+
+	"github.com/bulkhead-dev/bulkhead/gateway/policy"
+)
+
+func spokeArgs() FoundrySpokeArgs {
+	return FoundrySpokeArgs{Location: "eastus2", BundleFile: "bundle.tar.gz", ToolCalls: []string{"api.github.com"}}
+}
+
+func provisionSpoke(t *testing.T, args FoundrySpokeArgs) (*recorder, error) {
+	t.Helper()
+	return provision(t, func(ctx *pulumi.Context) error {
+		_, err := NewFoundrySpoke(ctx, "spoke", args)
+		return err
+	})
+}
+
+// Nothing that an agent could live in exists before the gateway has shown what it enforces.
+func TestSpokeOrder(t *testing.T) {
+	args := spokeArgs()
+	args.DnsClosure = new("both")
+	args.Canary = &CanaryOptions{Image: "registry.example/bulkhead:1"}
+	args.Peerings = []Peering{{RemoteVnetID: pulumi.String("hub"), Prefixes: []string{"10.30.0.0/16"}}}
+	r, err := provisionSpoke(t, args)
+	if err != nil {
+		t.Fatal(err)
+	}
+	subnet, attested := r.one(t, "Subnet", "spoke-agents"), r.one(t, "Attestation", "")
+	for _, order := range []struct {
+		later made
+		first []string
+	}{
+		{r.one(t, "VirtualNetwork", ""), []string{"ResourceGroup spoke"}},
+		{r.one(t, "Subnet", "spoke-gateway"), []string{"VirtualNetwork spoke", "NetworkSecurityGroup spoke-gateway-subnet"}},
+		{r.one(t, "Subnet", "spoke-private-endpoints"), []string{"Subnet spoke-gateway"}},
+		{r.one(t, "VirtualNetworkPeering", ""), []string{"Subnet spoke-private-endpoints"}},
+		{r.one(t, "RootCertificate", ""), []string{"Key spoke-ca-key", "Subnet spoke-gateway"}},
+		{r.one(t, "VirtualMachine", ""), []string{"RootCertificate spoke-ca-root", "GatewayBundle spoke-gateway-bundle", "UserAssignedIdentity spoke-gateway-identity"}},
+		{r.one(t, "Ruleset", ""), []string{"BlobContainer spoke-gateway-policy"}},
+		{attested, []string{"VirtualMachine spoke-gateway", "Ruleset spoke-ruleset", "BlobContainer spoke-gateway-attestation"}},
+		{subnet, []string{"Attestation spoke-attestation", "VirtualNetworkPeering spoke-peering-0", "RouteTable spoke-agents-routes", "NetworkSecurityGroup spoke-agents-nsg", "DnsResolverPolicyVirtualNetworkLink spoke-agents-dns-link"}},
+		{r.one(t, "Subnet", "spoke-canary"), []string{"Attestation spoke-attestation", "Subnet spoke-agents"}},
+		{r.one(t, "Job", ""), []string{"Subnet spoke-canary"}},
+		{r.one(t, "SpokeLock", ""), []string{"Subnet spoke-agents"}},
+	} {
+		for _, first := range order.first {
+			if !r.waitsFor(order.later, first) {
+				t.Errorf("%s %s does not wait for %s", order.later.token, order.later.name, first)
+			}
+		}
+	}
+	if got, want := attested.plain("digest"), "sha256:"+strings.Repeat("0", 64); got != want {
+		t.Errorf("attested is %v, want the published digest %s", got, want)
+	}
+	for _, m := range r.made {
+		if strings.HasPrefix(m.token, "bulkhead:") && m.token != FoundrySpokeToken && !strings.Contains(m.token, "Subnet") && m.version == "" &&
+			!slices.Contains([]string{SpokeGatewayToken, InspectionCAToken, CanaryToken}, m.token) {
+			t.Errorf("%s asks for no version of the plugin", m.token)
+		}
+	}
+}
+
+func TestSpokeNetwork(t *testing.T) {
+	r, err := provisionSpoke(t, spokeArgs())
+	if err != nil {
+		t.Fatal(err)
+	}
+	vnet := r.one(t, "VirtualNetwork", "")
+	if got, want := vnet.plain("addressSpace"), map[string]any{"addressPrefixes": []any{"10.20.0.0/16"}}; !reflect.DeepEqual(got, want) {
+		t.Errorf("address space %v, want %v", got, want)
+	}
+	if got, want := vnet.plain("dhcpOptions"), map[string]any{"dnsServers": []any{"10.20.0.4"}}; !reflect.DeepEqual(got, want) {
+		t.Errorf("DNS is %v, want %v", got, want)
+	}
+	if slices.Contains(vnet.keys(), "subnets") {
+		t.Error("subnets inside the network and of their own undo each other")
+	}
+	gateway := r.one(t, "Subnet", "spoke-gateway")
+	if got, want := gateway.plain("serviceEndpoints"), []any{map[string]any{"service": "Microsoft.KeyVault"}, map[string]any{"service": "Microsoft.Storage"}}; !reflect.DeepEqual(got, want) {
+		t.Errorf("the gateway's service endpoints are %v, want %v", got, want)
+	}
+	for name, prefix := range map[string]string{"spoke-gateway": "10.20.0.0/24", "spoke-agents": "10.20.1.0/24", "spoke-private-endpoints": "10.20.2.0/24"} {
+		subnet := r.one(t, "Subnet", name)
+		if got := subnet.plain("addressPrefix"); got != prefix {
+			t.Errorf("%s is %v, want %s", name, got, prefix)
+		}
+		if subnet.plain("defaultOutboundAccess") != false {
+			t.Errorf("%s has Azure's default way out", name)
+		}
+		if name != "spoke-gateway" && slices.Contains(subnet.keys(), "serviceEndpoints") {
+			t.Errorf("%s has service endpoints", name)
+		}
+		if slices.Contains(subnet.keys(), "natGateway") {
+			t.Errorf("%s has a NAT gateway", name)
+		}
+	}
+	// Public is the gateway's way out alone, and nothing from the Internet gets in by any group.
+	r.one(t, "PublicIPAddress", "")
+	for _, m := range r.made {
+		if !strings.HasSuffix(m.token, ":NetworkSecurityGroup") {
+			continue
+		}
+		for _, rule := range m.plain("securityRules").([]any) {
+			o := rule.(map[string]any)
+			if o["direction"] == "Inbound" && o["access"] == "Allow" && (o["sourceAddressPrefix"] == "*" || o["sourceAddressPrefix"] == "Internet" || o["sourceAddressPrefix"] == "0.0.0.0/0") {
+				t.Errorf("%s lets the Internet in: %v", m.name, o["name"])
+			}
+		}
+	}
+}
+
+// The next hop, the DNS server, the machine's address and what is locked are one address.
+func TestSpokeHasOneGatewayAddress(t *testing.T) {
+	args := spokeArgs()
+	args.AddressSpace = []string{"192.168.64.0/24"}
+	args.GatewayPrefix, args.AgentPrefix, args.PrivateEndpointPrefix = new("192.168.64.0/27"), new("192.168.64.128/25"), new("192.168.64.32/27")
+	args.GatewayAddress = new("192.168.64.9")
+	args.SkipGuards = []SkippedGuard{{ID: "POL-03", Reason: "the address of agent infrastructure in class C networks is not documented"}}
+	r, err := provisionSpoke(t, args)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = "192.168.64.9"
+	got := map[string]any{
+		"DNS server":  r.one(t, "VirtualNetwork", "").plain("dhcpOptions").(map[string]any)["dnsServers"].([]any)[0],
+		"interface":   r.one(t, "NetworkInterface", "").plain("ipConfigurations").([]any)[0].(map[string]any)["privateIPAddress"],
+		"locked":      r.one(t, "SpokeLock", "").plain("gatewayAddress"),
+		"first route": r.one(t, "RouteTable", "").plain("routes").([]any)[0].(map[string]any)["nextHopIpAddress"],
+	}
+	for what, address := range got {
+		if address != want {
+			t.Errorf("%s is %v, want %s", what, address, want)
+		}
+	}
+}
+
+func TestSpokeRoutes(t *testing.T) {
+	args := spokeArgs()
+	args.AddressSpace = []string{"10.20.0.0/16", "10.21.0.0/16"}
+	args.Peerings = []Peering{{RemoteVnetID: pulumi.String("hub"), Prefixes: []string{"10.30.0.0/16"}, UseRemoteGateways: new(true)}}
+	args.AdjacentPrefixes = []string{"172.20.0.0/16"}
+	r, err := provisionSpoke(t, args)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, route := range r.one(t, "RouteTable", "").plain("routes").([]any) {
+		o := route.(map[string]any)
+		got = append(got, o["addressPrefix"].(string)+" "+o["nextHopType"].(string))
+	}
+	want := []string{
+		"0.0.0.0/0 VirtualAppliance", "10.20.0.0/16 VirtualAppliance", "10.21.0.0/16 VirtualAppliance",
+		"10.30.0.0/16 VirtualAppliance", "172.20.0.0/16 VirtualAppliance", "10.20.2.0/24 VnetLocal",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("routes\n got %v\nwant %v", got, want)
+	}
+	peering := r.one(t, "VirtualNetworkPeering", "")
+	if peering.plain("useRemoteGateways") != true || peering.plain("allowForwardedTraffic") != true || peering.plain("allowGatewayTransit") != false {
+		t.Errorf("peering %v", peering.inputs.Mappable())
+	}
+}
+
+// The zones of the standard setup are what the ruleset answers for private endpoints.
+func TestSpokeZones(t *testing.T) {
+	r, err := provisionSpoke(t, spokeArgs())
+	if err != nil {
+		t.Fatal(err)
+	}
+	zones := 0
+	for _, m := range r.made {
+		if strings.HasSuffix(m.token, ":PrivateZone") {
+			zones++
+			link := r.one(t, "VirtualNetworkLink", m.name)
+			if link.plain("registrationEnabled") != false || link.plain("virtualNetwork").(map[string]any)["id"] != subscription+"/VirtualNetwork/spoke" {
+				t.Errorf("%s is linked as %v", m.name, link.inputs.Mappable())
+			}
+		}
+	}
+	if zones != len(privateZones) {
+		t.Errorf("%d zones, want %d", zones, len(privateZones))
+	}
+	resolve := r.one(t, "Ruleset", "").plain("resolve").([]any)[0].(map[string]any)
+	if got := len(resolve["names"].([]any)); got != zones {
+		t.Errorf("the ruleset answers %d patterns for %d zones", got, zones)
+	}
+
+	args := spokeArgs()
+	args.PrivateZones = new(false)
+	if r, err = provisionSpoke(t, args); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range r.made {
+		if strings.HasSuffix(m.token, ":PrivateZone") {
+			t.Errorf("made %s", m.name)
+		}
+	}
+	if resolve := r.one(t, "Ruleset", "").plain("resolve").([]any); len(resolve) == 0 {
+		t.Error("zones that are kept centrally have to be answered too")
+	}
+}
+
+// The standard ruleset passes `policy check` without a word, and permits to nobody but the
+// spoke's own agents.
+func TestSpokeStandardRuleset(t *testing.T) {
+	args := spokeArgs()
+	args.Canary = &CanaryOptions{Image: "registry.example/bulkhead:1"}
+	args.AdjacentPrefixes = []string{"10.30.0.0/16"}
+	r, err := provisionSpoke(t, args)
+	if err != nil {
+		t.Fatal(err)
+	}
+	inputs := r.one(t, "Ruleset", "").inputs.Mappable()
+	delete(inputs, "publishUrl")
+	delete(inputs, "requireApproval")
+	text, err := json.Marshal(inputs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := policy.Decode(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range policy.Check(doc, policy.Environment{}) {
+		t.Error(d)
+	}
+	var agents []string
+	for _, prefix := range doc.SmartGroups[0].CIDRs {
+		agents = append(agents, prefix.String())
+	}
+	if want := []string{"10.20.1.0/24", "10.20.3.0/27"}; !slices.Equal(agents, want) {
+		t.Errorf("agents are %v, want %v", agents, want)
+	}
+}
+
+func TestSpokeRulesetFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "ruleset.yaml")
+	text, err := os.ReadFile("../examples/ruleset.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	args := spokeArgs()
+	args.ToolCalls, args.RulesetFile = nil, &file
+	args.RequireApproval, args.ApprovedDigest = new(true), new("sha256:1")
+	r, err := provisionSpoke(t, args)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := r.one(t, "Ruleset", "").inputs.Mappable()
+	want := map[string]any{
+		"file": file, "requireApproval": true, "approvedDigest": "sha256:1",
+		"publishUrl": got["publishUrl"],
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("ruleset\n got %v\nwant %v", got, want)
+	}
+}
+
+// Everything that has to be resolved through Azure's resolver is on the policy's list, and
+// what no rule makes resolvable is not.
+func TestSpokeResolvable(t *testing.T) {
+	args := spokeArgs()
+	args.DnsClosure = new("policy")
+	r, err := provisionSpoke(t, args)
+	if err != nil {
+		t.Fatal(err)
+	}
+	domains := r.one(t, "DnsResolverDomainList", "spoke-agents-dns-allow").plain("domains").([]any)
+	for _, want := range []string{"api.github.com.", "mcr.microsoft.com.", "vault.azure.net.", "blob.core.windows.net.", "openai.azure.com.", "privatelink.openai.azure.com.", "raw.githubusercontent.com.", "login.microsoftonline.com."} {
+		covered := slices.ContainsFunc(domains, func(d any) bool { return want == d || strings.HasSuffix(want, "."+d.(string)) })
+		if !covered {
+			t.Errorf("%s is not answered", want)
+		}
+	}
+	for _, d := range domains {
+		if strings.Count(d.(string), ".") < 2 {
+			t.Errorf("%v answers a whole top-level domain", d)
+		}
+	}
+}
+
+func TestSpokeInExistingNetwork(t *testing.T) {
+	args := spokeArgs()
+	args.ResourceGroupName, args.VnetName = pulumi.String("net"), pulumi.String("corp-vnet")
+	args.AddressSpace = []string{"10.40.0.0/16"}
+	r, err := provisionSpoke(t, args)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range r.made {
+		if strings.HasSuffix(m.token, ":VirtualNetwork") || strings.HasSuffix(m.token, ":ResourceGroup") {
+			t.Errorf("made %s %s", m.token, m.name)
+		}
+	}
+	const vnet = subscription + "/resourceGroups/net/providers/Microsoft.Network/virtualNetworks/corp-vnet"
+	if got := r.one(t, "SpokeLock", "").plain("vnetId"); got != vnet {
+		t.Errorf("locked %v, want %s", got, vnet)
+	}
+	if got := r.one(t, "Subnet", "spoke-agents").plain("virtualNetworkName"); got != "corp-vnet" {
+		t.Errorf("agents are in %v", got)
+	}
+}
+
+func TestSpokeProtect(t *testing.T) {
+	for _, off := range []bool{false, true} {
+		args := spokeArgs()
+		if off {
+			args.Protect = new(false)
+		}
+		r, err := provisionSpoke(t, args)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range r.made {
+			kind := m.token[strings.LastIndex(m.token, ":")+1:]
+			want := !off && (kind == "ResourceGroup" || kind == "VirtualNetwork" || m.name == "spoke-agents" && kind == "Subnet")
+			if m.protect != want {
+				t.Errorf("off=%v: %s %s is protected: %v", off, kind, m.name, m.protect)
+			}
+		}
+	}
+}
+
+func TestSpokeWithoutInspection(t *testing.T) {
+	args := spokeArgs()
+	args.Inspection = new(false)
+	r, err := provisionSpoke(t, args)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range r.made {
+		if strings.HasSuffix(m.token, ":Vault") || strings.HasSuffix(m.token, ":RootCertificate") {
+			t.Errorf("made %s", m.name)
+		}
+	}
+	for _, rule := range r.one(t, "Ruleset", "").plain("rules").([]any) {
+		if rule.(map[string]any)["decrypt"] == "DECRYPT_ALLOWED" {
+			t.Errorf("%v decrypts without a root", rule)
+		}
+	}
+}
+
+// Nothing that a resource is asked with is a secret: no key, no password, no signature.
+func TestSpokeHoldsNoSecret(t *testing.T) {
+	args := spokeArgs()
+	args.DnsClosure = new("both")
+	args.Canary = &CanaryOptions{Image: "registry.example/bulkhead:1", Decrypted: new("api.github.com")}
+	r, err := provisionSpoke(t, args)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range r.made {
+		text, err := json.Marshal(m.inputs.Mappable())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, bad := range []string{"PRIVATE KEY", "sig=", "password\":\"", "AccountKey", "customData"} {
+			if strings.Contains(string(text), bad) {
+				t.Errorf("%s %s holds %q", m.token, m.name, bad)
+			}
+		}
+		if m.inputs.ContainsSecrets() {
+			t.Errorf("%s %s has an input that is marked as secret", m.token, m.name)
+		}
+	}
+}
+
+func TestSpokeRefuses(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		spoil func(*FoundrySpokeArgs)
+		path  string
+		says  string
+	}{
+		{"no release", func(a *FoundrySpokeArgs) { a.BundleFile = "" }, "bundleFile", ""},
+		{"network without its prefixes", func(a *FoundrySpokeArgs) { a.VnetName = pulumi.String("v") }, "addressSpace", ""},
+		{"too small to divide", func(a *FoundrySpokeArgs) { a.AddressSpace = []string{"10.20.0.0/24"} }, "agentPrefix", ""},
+		{"agents too small", func(a *FoundrySpokeArgs) { a.AgentPrefix = new("10.20.1.0/28") }, "agentPrefix", "NET-02"},
+		{"agents in public space", func(a *FoundrySpokeArgs) { a.AgentPrefix = new("20.1.0.0/24") }, "agentPrefix", "NET-"},
+		{"overlap", func(a *FoundrySpokeArgs) { a.AgentPrefix = new("10.20.0.0/24") }, "agentPrefix", "NET-"},
+		{"reserved", func(a *FoundrySpokeArgs) {
+			a.AddressSpace = []string{"10.20.0.0/16", "172.30.0.0/16"}
+		}, "addressSpace", "NET-04"},
+		{"peer overlaps", func(a *FoundrySpokeArgs) {
+			a.Peerings = []Peering{{RemoteVnetID: pulumi.String("hub"), Prefixes: []string{"10.20.128.0/17"}}}
+		}, "adjacentPrefixes", "NET-11"},
+		{"peer without prefixes", func(a *FoundrySpokeArgs) {
+			a.Peerings = []Peering{{RemoteVnetID: pulumi.String("hub")}}
+		}, "peerings[0].prefixes", ""},
+		{"gateway outside its subnet", func(a *FoundrySpokeArgs) { a.GatewayAddress = new("10.20.1.4") }, "gatewayAddress", ""},
+		{"account elsewhere", func(a *FoundrySpokeArgs) { a.Foundry = &FoundryAccount{Location: new("westus")} }, "foundry", "NET-07"},
+		{"skipped without a reason", func(a *FoundrySpokeArgs) { a.SkipGuards = []SkippedGuard{{ID: "NET-02"}} }, "skipGuards[0].reason", ""},
+		{"skipped, but there is none", func(a *FoundrySpokeArgs) { a.SkipGuards = []SkippedGuard{{ID: "NET-99", Reason: "x"}} }, "skipGuards", ""},
+		{"no such file", func(a *FoundrySpokeArgs) { a.ToolCalls, a.RulesetFile = nil, new("absent.yaml") }, "rulesetFile", ""},
+		{"tools beside a file", func(a *FoundrySpokeArgs) { a.RulesetFile = new("../examples/ruleset.yaml") }, "toolCalls", ""},
+		{"a tool that is no name", func(a *FoundrySpokeArgs) { a.ToolCalls = []string{"https://api.github.com"} }, "toolCalls", ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			args := spokeArgs()
+			test.spoil(&args)
+			r, err := provisionSpoke(t, args)
+			var input *perrors.InputPropertiesError
+			if !errors.As(err, &input) || !slices.ContainsFunc(input.Errors, func(d perrors.InputPropertyErrorDetails) bool {
+				return d.PropertyPath == test.path && strings.Contains(d.Reason, test.says)
+			}) {
+				t.Errorf("error is %v, want one for %s with %q", err, test.path, test.says)
+			}
+			if len(r.made) > 0 {
+				t.Errorf("made %v", r.names())
+			}
+		})
+	}
+}
