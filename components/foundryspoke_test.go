@@ -128,7 +128,6 @@ func TestSpokeHasOneGatewayAddress(t *testing.T) {
 	args.AddressSpace = []string{"192.168.64.0/24"}
 	args.GatewayPrefix, args.AgentPrefix, args.PrivateEndpointPrefix = new("192.168.64.0/27"), new("192.168.64.128/25"), new("192.168.64.32/27")
 	args.GatewayAddress = new("192.168.64.9")
-	args.SkipGuards = []SkippedGuard{{ID: "POL-03", Reason: "the address of agent infrastructure in class C networks is not documented"}}
 	r, err := provisionSpoke(t, args)
 	if err != nil {
 		t.Fatal(err)
