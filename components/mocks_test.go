@@ -24,12 +24,12 @@ type recorder struct {
 }
 
 type made struct {
-	token, name, urn string
-	inputs           resource.PropertyMap
-	after            []string // URNs: what has to exist before
-	protect          bool
-	deleteFirst      bool // before its replacement is made
-	version          string
+	token, name string
+	inputs      resource.PropertyMap
+	after       []string // URNs: what has to exist before
+	protect     bool
+	deleteFirst bool // before its replacement is made
+	version     string
 }
 
 func (r *recorder) NewResource(args pulumi.MockResourceArgs) (string, resource.PropertyMap, error) {
