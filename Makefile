@@ -2,8 +2,11 @@
 
 GO       ?= go
 VERSION  ?= 0.1.0-dev
-GOFLAGS  += -trimpath
 LDFLAGS  := -s -w -X main.version=$(VERSION)
+# One set of flags for builds and tests: the Azure SDK that the Pulumi package needs takes
+# minutes and 5.5 GB of memory to compile, once for each set. Releases alone strip paths
+# (.goreleaser.yml, bundle).
+export CGO_ENABLED := 0
 FUZZTIME ?= 30s
 # A directory with published service-tag files and threat feeds, for the tests that read them.
 export BULKHEAD_DATA ?= $(abspath $(wildcard ../shared/data))
@@ -13,23 +16,32 @@ TWIN     := bin/twin
 
 # What the lab's clients and comparisons need beside Go: Debian's package for each
 # program. Nothing is installed that is already there.
-NEEDS := curl:curl python3:python3 node:nodejs npm:npm java:openjdk-17-jdk-headless nft:nftables openssl:openssl
+NEEDS := curl:curl python3:python3 node:nodejs npm:npm java:openjdk-17-jdk-headless javac:openjdk-17-jdk-headless mvn:maven nft:nftables openssl:openssl
 
 # The gateway's release archive: the same bytes from the same source.
 BUNDLE := dist/bulkhead-gateway_$(VERSION)_linux_amd64.tar.gz
 
-.PHONY: help build bundle demo test lint fuzz bench bench-go soak deps clean
+.PHONY: help build bundle schema sdks demo test lint fuzz bench bench-go soak deps twin clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## static binaries in bin/
 	@mkdir -p bin
-	CGO_ENABLED=0 $(GO) build $(GOFLAGS) -ldflags '$(LDFLAGS)' -o bin/bulkhead ./gateway/cmd/bulkhead
+	$(GO) build -ldflags '$(LDFLAGS)' -o bin/ ./gateway/cmd/bulkhead ./components/cmd/pulumi-resource-bulkhead
+
+schema: ## schema.json from the Go types of the Pulumi package
+	$(GO) test -count=1 -run '^TestSchemaIsCommitted$$' ./components/provider -update
+
+sdks: ## sdk/ for Go, TypeScript, Python, C# and Java from schema.json; sdk/nodejs/bin is what npm installs
+	$(GO) run ./sdk/gen -version $(VERSION)
+	cd sdk/gen/java && $(GO) run . -version $(VERSION)
+	cd sdk/gen/dotnet && $(GO) run . -version $(VERSION)
+	cd sdk/nodejs && npm install --silent --ignore-scripts --no-package-lock --no-audit --no-fund && npx tsc && cp package.json README.md bin/
 
 bundle: ## the gateway's release archive in dist/: what a gateway's machine fetches
 	@rm -rf dist/bundle && mkdir -p dist/bundle/bin dist/bundle/systemd
-	CGO_ENABLED=0 GOOS=linux GOARCH=amd64 $(GO) build $(GOFLAGS) -ldflags '$(LDFLAGS)' -o dist/bundle/bin/bulkhead ./gateway/cmd/bulkhead
+	GOOS=linux GOARCH=amd64 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o dist/bundle/bin/bulkhead ./gateway/cmd/bulkhead
 	@install -m 0644 gateway/image/bulkhead.service gateway/image/bulkhead-lockdown.service dist/bundle/systemd/ && install -m 0644 LICENSE dist/bundle/
 	@tar --create --directory dist/bundle --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX LICENSE bin systemd | gzip -9 --no-name >$(BUNDLE)
 	@rm -rf dist/bundle; sha256sum $(BUNDLE)
@@ -37,7 +49,7 @@ bundle: ## the gateway's release archive in dist/: what a gateway's machine fetc
 demo: build ## the main job, end to end, in about a minute
 	@bin/bulkhead lab demo
 
-test: deps build ## every test: tables, golden files, properties, the lab with real clients
+test: deps twin build ## every test: tables, golden files, properties, the lab with real clients
 	$(GO) test -count=1 -timeout 20m ./...
 
 lint: ## gofmt, go vet and staticcheck
@@ -77,7 +89,11 @@ deps: ## install the clients that the lab's tests use
 		if [ "$$(id -u)" != 0 ]; then echo "install these packages as root:$$missing" >&2; exit 1; fi; \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
 	fi
-	@$(MAKE) --no-print-directory $(CLIENTS)/python $(CLIENTS)/node $(TWIN)/azurite
+	@$(MAKE) --no-print-directory $(CLIENTS)/python $(CLIENTS)/node
+
+twin: ## what the Pulumi package is tested with: the engine (minutes, once), a storage emulator, compilers' libraries
+	@$(MAKE) --no-print-directory $(TWIN)/azurite $(TWIN)/node $(TWIN)/python $(TWIN)/m2
+	$(GO) run ./tests/twin/engine/cmd/engine
 
 # Libraries that agents are written with, for tests/decrypt, in the versions named there.
 $(CLIENTS)/python: tests/decrypt/clients/python/requirements.txt
@@ -93,6 +109,20 @@ $(CLIENTS)/node: tests/decrypt/clients/node/package.json
 $(TWIN)/azurite: tests/twin/blobs/package.json
 	@echo "installing $<"
 	@rm -rf $@ $@.new && mkdir -p $@.new && cp $< $@.new && cd $@.new && npm install --silent --ignore-scripts --omit=optional --no-package-lock --no-audit --no-fund && mv ../azurite.new ../azurite && touch ../azurite
+
+# What the generated SDKs and the examples are compiled and run with.
+$(TWIN)/node: tests/sdk/package.json
+	@echo "installing $<"
+	@rm -rf $@ $@.new && mkdir -p $@.new && cp $< $@.new && cd $@.new && npm install --silent --ignore-scripts --no-package-lock --no-audit --no-fund && mv ../node.new ../node && touch ../node
+
+$(TWIN)/python: tests/sdk/requirements.txt
+	@echo "installing $<"
+	@rm -rf $@ && python3 -m venv $@.new && $@.new/bin/pip install -q --disable-pip-version-check -r $< && mv $@.new $@ && touch $@
+
+$(TWIN)/m2: sdk/java/pom.xml examples/java/pom.xml
+	@echo "installing $^"
+	@MAVEN_OPTS=-Dmaven.repo.local=$(abspath $@) && export MAVEN_OPTS && mvn -q --batch-mode -f sdk/java install && \
+		mvn -q --batch-mode -f examples/java compile exec:help >/dev/null && rm -rf sdk/java/target examples/java/target && touch $@
 
 clean: ## remove what was built
 	rm -rf bin dist
