@@ -18,9 +18,10 @@ const adminAddr = "127.0.0.1:9180"
 // Process is the gateway's process. It can be stopped, killed and started again
 // while everything around it stays.
 type Process struct {
+	// Command is what is run, with Env as its environment; nil is the host's.
+	Command, Env []string
+
 	lab    *Lab
-	binary string
-	env    []string // beside the host's
 	cmd    *Cmd
 	exited chan struct{} // closed once the process has ended
 	err    error         // how, valid after exited
@@ -46,8 +47,10 @@ func (p *Process) Launch() error {
 	}
 	defer log.Close() // the child has its own descriptor
 	h := p.lab.Host(Gateway)
-	p.cmd = h.Command(context.Background(), p.binary, "gateway", "--config", p.lab.Paths.Config)
-	p.cmd.Env = append(p.cmd.Env, p.env...)
+	p.cmd = h.Command(context.Background(), p.Command[0], p.Command[1:]...)
+	if p.Env != nil {
+		p.cmd.Env = p.Env
+	}
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	if err := p.cmd.Start(); err != nil {
 		return fmt.Errorf("start the gateway: %w", err)

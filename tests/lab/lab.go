@@ -96,7 +96,7 @@ func Up(ctx context.Context, opt Options) (*Lab, error) {
 	}
 	l := &Lab{hosts: map[string]*Host{}, Sites: map[string]*Website{}, network: opt.Network, temp: opt.Dir == ""}
 	if l.network == nil {
-		l.network = spoke(opt.TwoArm)
+		l.network = Spoke(opt.TwoArm)
 	}
 	dir := opt.Dir
 	var err error
@@ -189,9 +189,9 @@ func (l *Lab) startGateway(ctx context.Context, opt Options) error {
 	if err != nil {
 		return err
 	}
-	l.Process = &Process{lab: l, binary: path}
+	l.Process = &Process{lab: l, Command: []string{path, "gateway", "--config", l.Paths.Config}}
 	if opt.TrustLab {
-		l.Process.env = append(l.Process.env, "SSL_CERT_FILE="+l.Paths.Trust)
+		l.Process.Env = slices.Concat(os.Environ(), l.Host(Gateway).Env(), []string{"SSL_CERT_FILE=" + l.Paths.Trust})
 	}
 	if opt.Idle {
 		return nil

