@@ -38,32 +38,16 @@ func (t *Header) Annotate(a infer.Annotator)      { annotate(a, t, "Header") }
 func (t *Args) Annotate(a infer.Annotator)        { comments.Describe(a, t) }
 func (t *State) Annotate(a infer.Annotator)       { comments.Describe(a, t) }
 
-func (t *Mode) Annotate(a infer.Annotator) {
-	a.SetToken("index", "RulesetMode")
-	a.Describe(t, "Whether a rule decides or only watches.")
-}
+// An enum has no description of its own in the schema; its values have.
 
-func (t *Action) Annotate(a infer.Annotator) {
-	a.SetToken("index", "RulesetAction")
-	a.Describe(t, "What a rule does with a flow that it matches.")
-}
+func (t *Mode) Annotate(a infer.Annotator) { a.SetToken("index", "RulesetMode") }
 
-func (t *Decrypt) Annotate(a infer.Annotator) {
-	a.SetToken("index", "RulesetDecrypt")
-	a.Describe(t, "The certificate posture of a rule.")
-}
+func (t *Action) Annotate(a infer.Annotator) { a.SetToken("index", "RulesetAction") }
 
-func (t *SNI) Annotate(a infer.Annotator) {
-	a.SetToken("index", "RulesetSni")
-	a.Describe(t, "What a rule makes of TLS flows that claim no name.")
-}
+func (t *Decrypt) Annotate(a infer.Annotator) { a.SetToken("index", "RulesetDecrypt") }
 
-func (t *TLSVersion) Annotate(a infer.Annotator) {
-	a.SetToken("index", "RulesetTlsVersion")
-	a.Describe(t, "The lowest version of TLS that a rule takes.")
-}
+func (t *SNI) Annotate(a infer.Annotator) { a.SetToken("index", "RulesetSni") }
 
-func (t *OriginTrust) Annotate(a infer.Annotator) {
-	a.SetToken("index", "RulesetOriginTrust")
-	a.Describe(t, "Whether an origin has to show a certificate for its name.")
-}
+func (t *TLSVersion) Annotate(a infer.Annotator) { a.SetToken("index", "RulesetTlsVersion") }
+
+func (t *OriginTrust) Annotate(a infer.Annotator) { a.SetToken("index", "RulesetOriginTrust") }
