@@ -6,6 +6,8 @@ import (
 
 	network "github.com/pulumi/pulumi-azure-native-sdk/network/v2/v20240501"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+
+	"github.com/bulkhead-dev/bulkhead/components/preflight"
 )
 
 // AgentSubnetToken is the component's type.
@@ -13,7 +15,7 @@ const AgentSubnetToken = "bulkhead:index:AgentSubnet"
 
 // Delegation is the service that an agent subnet is delegated to. Azure compares it byte
 // for byte, and says so only when a capability host fails, three quarters of an hour later.
-const Delegation = "Microsoft.App/environments"
+const Delegation = preflight.Delegation
 
 // AgentSubnetArgs describes a delegated subnet whose only way out is the gateway.
 type AgentSubnetArgs struct {

@@ -2,6 +2,8 @@ package components
 
 import (
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+
+	"github.com/bulkhead-dev/bulkhead/components/ruleset"
 )
 
 // FoundrySpokeToken is the component's type.
@@ -40,8 +42,10 @@ type FoundrySpokeArgs struct {
 	// kept centrally. Default: true.
 	PrivateZones *bool `pulumi:"privateZones,optional"`
 
-	// The ruleset, as a file in JSON or YAML. Default: the standard ruleset for these prefixes, which permits what the
-	// platform needs and the calls of toolCalls.
+	// The ruleset. Default: the standard one for these prefixes, which permits what the platform needs and the calls of
+	// toolCalls, and answers the names of the private zones.
+	Ruleset *ruleset.Document `pulumi:"ruleset,optional"`
+	// The ruleset, as a file in JSON or YAML.
 	RulesetFile *string `pulumi:"rulesetFile,optional"`
 	// Names of the services that agents' tools may call, with the standard ruleset.
 	ToolCalls []string `pulumi:"toolCalls,optional"`
@@ -67,7 +71,7 @@ type FoundrySpokeArgs struct {
 	DeployerObjectID *string `pulumi:"deployerObjectId,optional"`
 	// Public addresses or prefixes from which whoever deploys reaches the vault and the storage account.
 	DeployerAddresses []string `pulumi:"deployerAddresses,optional"`
-	// For how many seconds to wait until the gateway shows that it enforces the ruleset. Default: 1800.
+	// For how many seconds to wait until the gateway shows that it enforces the ruleset. Default: 1200.
 	AttestationTimeoutSeconds *int `pulumi:"attestationTimeoutSeconds,optional"`
 	// Refuse every plan that deletes or replaces what agents' state depends on: the resource group, the virtual network
 	// and the agents' subnet. To destroy the spoke, set it to false, run pulumi up, then pulumi destroy. Default: true.
@@ -137,7 +141,7 @@ type FoundryAccount struct {
 	Location *string `pulumi:"location,optional"`
 	// How many agent sessions are expected at one time; each takes an address.
 	Sessions *int `pulumi:"sessions,optional"`
-	// A capability host is bound to the agents' subnet, so that it can no longer be changed. Default: false.
+	// Whether an account is bound to the agents' subnet, so that it can no longer be changed. Default: it is looked up.
 	Bound *bool `pulumi:"bound,optional"`
 	// The project brings its own Cosmos DB, Storage and AI Search. Default: true.
 	StandardSetup *bool `pulumi:"standardSetup,optional"`
@@ -323,13 +327,13 @@ func (s *spokeBuilder) ruleset() error {
 	if err := s.ctx.RegisterResource("bulkhead:index:Ruleset", s.name+"-ruleset", inputs, &s.rules, own(s.child)...); err != nil {
 		return err
 	}
-	err = s.ctx.RegisterResource("bulkhead:index:Attestation", s.name+"-attestation", pulumi.Map{
-		"url":            s.machine.AttestationURL,
-		"digest":         s.rules.Digest,
-		"timeoutSeconds": pulumi.Int(or(s.args.AttestationTimeoutSeconds, 1800)),
-	}, &s.attested, own(s.child, pulumi.DependsOn([]pulumi.Resource{s.machine}))...)
 	s.spoke.RulesetDigest = s.rules.Digest
-	return err
+	report := pulumi.Map{"url": s.machine.AttestationURL, "digest": s.rules.Digest}
+	if s.args.AttestationTimeoutSeconds != nil {
+		report["timeoutSeconds"] = pulumi.Int(*s.args.AttestationTimeoutSeconds)
+	}
+	return s.ctx.RegisterResource("bulkhead:index:Attestation", s.name+"-attestation", report, &s.attested,
+		own(s.child, pulumi.DependsOn([]pulumi.Resource{s.machine}))...)
 }
 
 // agents makes their subnet, once there is a gateway that contains them.
@@ -349,7 +353,9 @@ func (s *spokeBuilder) agents() (err error) {
 		Tags:              s.args.Tags,
 	}
 	if s.plan.closure != "nsg" {
-		args.ResolvableNames = s.plan.document.resolvable()
+		if args.ResolvableNames, err = s.plan.document.resolvable(); err != nil {
+			return err
+		}
 	}
 	if s.args.Canary != nil {
 		args.CanaryPrefix = &s.plan.canary
@@ -404,7 +410,9 @@ func (s *spokeBuilder) lock() error {
 		"delegation":     pulumi.String(Delegation),
 		"location":       pulumi.String(s.args.Location),
 		"gatewayAddress": pulumi.String(s.plan.address),
-		"bound":          pulumi.Bool(or(account.Bound, false)),
+	}
+	if account.Bound != nil {
+		inputs["bound"] = pulumi.Bool(*account.Bound)
 	}
 	if account.ID != nil {
 		inputs["accountId"] = pulumi.String(*account.ID)

@@ -13,6 +13,7 @@ import (
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 	perrors "github.com/pulumi/pulumi/sdk/v3/go/pulumi/errors"
 
+	"github.com/bulkhead-dev/bulkhead/components/ruleset"
 	"github.com/bulkhead-dev/bulkhead/gateway/policy"
 )
 
@@ -229,12 +230,20 @@ func TestSpokeStandardRuleset(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	doc, err := policy.Decode(text)
+	var typed ruleset.Document
+	if err := json.Unmarshal(text, &typed); err != nil {
+		t.Fatal(err)
+	}
+	canonical, diagnostics, err := typed.Check("")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, d := range policy.Check(doc, policy.Environment{}) {
+	for _, d := range diagnostics {
 		t.Error(d)
+	}
+	doc, err := policy.Decode([]byte(canonical))
+	if err != nil {
+		t.Fatal(err)
 	}
 	var agents []string
 	for _, prefix := range doc.SmartGroups[0].CIDRs {

@@ -125,11 +125,6 @@ func (p *problems) guards(args *FoundrySpokeArgs, plan *spokePlan) []string {
 	if len(*p) > 0 {
 		return nil
 	}
-	text, err := plan.document.text()
-	if err != nil {
-		p.add(plan.document.path, "%v", err)
-		return nil
-	}
 	report, err := preflight.Static(preflight.Plan{
 		Location:         args.Location,
 		AccountLocation:  or(foundry.Location, ""),
@@ -149,7 +144,7 @@ func (p *problems) guards(args *FoundrySpokeArgs, plan *spokePlan) []string {
 		VMSize:           or(gateway.VMSize, ""),
 		StandardSetup:    or(foundry.StandardSetup, true),
 		GrantsDeployer:   args.DeployerObjectID == nil || *args.DeployerObjectID != "",
-		Ruleset:          &preflight.Ruleset{Document: text},
+		Ruleset:          &preflight.Ruleset{Document: plan.document.text},
 	}, preflight.Options{Skips: skips})
 	if err != nil {
 		p.add("skipGuards", "%v", err)
@@ -180,8 +175,8 @@ func guardedBy(resource string, plan *spokePlan) string {
 	switch {
 	case ok:
 		return path
-	case strings.Contains(resource, "ruleset"):
-		return plan.document.path
+	case strings.HasPrefix(resource, "ruleset"):
+		return plan.document.at(strings.TrimPrefix(resource, "ruleset "))
 	}
 	return "location"
 }

@@ -2,66 +2,90 @@ package components
 
 import (
 	"encoding/json"
-	"maps"
 	"net/url"
 	"os"
+	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
+	"github.com/bulkhead-dev/bulkhead/components/ruleset"
 	"github.com/bulkhead-dev/bulkhead/gateway/policy"
 )
 
 // spokeDocument is the ruleset that a spoke begins with, known before anything is made.
 type spokeDocument struct {
-	*policy.Document
-	path string // the argument that it comes from
-	file *string
+	argument string            // that it comes from
+	typed    *ruleset.Document // nil: it is in a file
+	file     *string
+	text     string
 }
 
-// document reads the spoke's ruleset, or writes the standard one for its prefixes.
+// document is the spoke's ruleset: as it was given, as it is in a file, or the standard one for
+// the spoke's prefixes.
 func (p *problems) document(args *FoundrySpokeArgs, plan *spokePlan) spokeDocument {
-	if args.RulesetFile == nil {
-		d := spokeDocument{path: "toolCalls"}
-		var err error
-		if d.Document, err = standard(args, plan); err != nil {
-			p.add(d.path, "%v", err)
+	d := spokeDocument{argument: "toolCalls", typed: args.Ruleset, file: args.RulesetFile}
+	given := args.Ruleset != nil || args.RulesetFile != nil
+	if given && len(args.ToolCalls) > 0 {
+		p.add("toolCalls", "only the standard ruleset takes them; write them into the one that is given")
+	}
+	switch {
+	case args.Ruleset != nil && args.RulesetFile != nil:
+		p.add("rulesetFile", "give the ruleset, or a file with it")
+	case args.RulesetFile != nil:
+		d.argument = "rulesetFile"
+		text, err := os.ReadFile(*args.RulesetFile)
+		if err != nil {
+			p.add(d.argument, "%v", err)
 		}
+		d.text = string(text)
 		return d
+	case args.Ruleset != nil:
+		d.argument = "ruleset"
+	default:
+		d.typed = standard(args, plan)
 	}
-	d := spokeDocument{path: "rulesetFile", file: args.RulesetFile}
-	if len(args.ToolCalls) > 0 {
-		p.add("toolCalls", "only the standard ruleset takes them; write them into %s", *args.RulesetFile)
-	}
-	text, err := os.ReadFile(*args.RulesetFile)
-	if err == nil {
-		d.Document, err = policy.Decode(text)
-	}
+	canonical, diagnostics, err := d.typed.Check("")
 	if err != nil {
-		p.add(d.path, "%v", err)
+		p.add(d.argument, "%v", err)
 	}
+	if canonical == "" {
+		for _, found := range diagnostics {
+			at := d.at(found.Path)
+			found.Path = ""
+			p.add(at, "%s", found)
+		}
+	}
+	d.text = canonical
 	return d
 }
 
+// written is a path in a ruleset's document.
+var written = regexp.MustCompile(`^(version|mode|default|smartGroups|webGroups|threatGroups|resolve|originCAs|rules)\b`)
+
+// at is the argument for a place in the document: itself, where the document is an argument.
+func (d *spokeDocument) at(path string) string {
+	if d.argument == "ruleset" && written.MatchString(path) {
+		return "ruleset." + path
+	}
+	return d.argument
+}
+
 // inputs are the document as those of the resource that publishes it.
-func (d spokeDocument) inputs() (pulumi.Map, error) {
-	if d.file != nil {
+func (d *spokeDocument) inputs() (pulumi.Map, error) {
+	if d.typed == nil {
 		return pulumi.Map{"file": pulumi.String(*d.file)}, nil
 	}
-	text, err := d.text()
+	text, err := json.Marshal(d.typed)
 	if err != nil {
 		return nil, err
 	}
 	var plain map[string]any
-	if err := json.Unmarshal([]byte(text), &plain); err != nil {
+	if err := json.Unmarshal(text, &plain); err != nil {
 		return nil, err
 	}
 	return pulumi.ToMap(plain), nil
-}
-
-func (d spokeDocument) text() (string, error) {
-	text, err := policy.Encode(d.Document)
-	return string(text), err
 }
 
 // gatewayNames are what the gateway itself resolves: its vault, its storage, its tokens, and
@@ -69,17 +93,21 @@ func (d spokeDocument) text() (string, error) {
 var gatewayNames = []string{"*.vault.azure.net", "*.blob.core.windows.net", "login.microsoftonline.com", "management.azure.com"}
 
 // resolvable are the names that Azure's resolver has to answer: those that a permit or a
-// private endpoint makes resolvable, and the gateway's own.
-func (d spokeDocument) resolvable() []string {
+// private endpoint makes resolvable, the hosts of feeds, and the gateway's own.
+func (d *spokeDocument) resolvable() ([]string, error) {
+	doc, err := policy.Decode([]byte(d.text))
+	if err != nil {
+		return nil, err
+	}
 	names := slices.Clone(gatewayNames)
-	for _, rule := range d.Rules {
-		if rule.Action != policy.Permit {
-			continue
-		}
-		for _, group := range d.WebGroups {
-			if !slices.Contains(rule.WebGroups, group.Name) {
-				continue
-			}
+	for _, z := range privateZones {
+		names = append(names, z.zone)
+	}
+	for _, r := range doc.Resolve {
+		names = append(names, r.Names...)
+	}
+	for _, group := range doc.WebGroups {
+		if slices.ContainsFunc(doc.Rules, func(r policy.Rule) bool { return r.Action == policy.Permit && slices.Contains(r.WebGroups, group.Name) }) {
 			names = append(names, group.FQDNs...)
 			for _, u := range group.URLs {
 				names = append(names, u.Host)
@@ -89,86 +117,73 @@ func (d spokeDocument) resolvable() []string {
 			}
 		}
 	}
-	for _, r := range d.Resolve {
-		names = append(names, r.Names...)
-	}
-	for _, group := range d.ThreatGroups {
+	for _, group := range doc.ThreatGroups {
 		for _, feed := range group.Feeds {
-			if u, err := url.Parse(feed.URL); err == nil && u.Hostname() != "" {
+			if u, err := url.Parse(feed.URL); err == nil && strings.Contains(u.Hostname(), ".") {
 				names = append(names, u.Hostname())
 			}
 		}
 	}
-	for _, z := range privateZones {
-		names = append(names, z.zone)
-	}
 	slices.Sort(names)
-	return slices.Compact(names)
+	return slices.Compact(names), nil
 }
 
-// standard is the ruleset that a spoke begins with, for its own prefixes: what the platform needs, undecrypted; the
-// services that tools call; Foundry's own answers for private endpoints; and nothing else. examples/ruleset.yaml is
-// the same document for the default prefixes, with the reasons.
-func standard(args *FoundrySpokeArgs, plan *spokePlan) (*policy.Document, error) {
-	type object = map[string]any
-	type list = []any
-	group := func(name string, prefixes ...string) object { return object{"name": name, "cidrs": prefixes} }
-	agents := []string{"foundry-agents"}
-	smart := list{
-		group("foundry-agents", plan.agentPrefixes()...),
-		group("private-endpoints", plan.endpoints),
-		group("agent-infra", "100.64.0.0/11"),
-		object{"name": "aca-svctag", "serviceTags": []string{"MicrosoftContainerRegistry", "AzureFrontDoor.FirstParty", "AzureContainerRegistry", "AzureActiveDirectory"}},
-	}
-	web := list{object{"name": "aca-requirements-fqdns", "fqdns": []string{
-		"mcr.microsoft.com", "*.data.mcr.microsoft.com", "packages.aks.azure.com", "acs-mirror.azureedge.net", "*.identity.azure.net",
-		"login.microsoftonline.com", "*.login.microsoftonline.com", "login.microsoft.com", "*.login.microsoft.com",
-		"agent365.svc.cloud.microsoft", "gsm*eh.servicebus.windows.net",
-	}}}
-	platform := func(name string, more object) object {
-		rule := object{"name": name, "sources": agents, "webGroups": []string{"aca-requirements-fqdns"}, "ports": []string{"tcp/443"},
-			"action": "PERMIT", "decrypt": "DECRYPT_NOT_ALLOWED", "allow": list{object{"check": "POL-06",
-				"reason": "Microsoft's broker names under servicebus.windows.net are generated; the glob is as narrow as they allow"}}}
-		maps.Copy(rule, more)
-		return rule
-	}
-	rules := list{
-		object{"name": "deny-threat-intel", "sources": agents, "destinations": []string{"default-threatgroup"}, "action": "DENY"},
-		platform("allow-aca-fqdn", nil),
-		platform("allow-aca-svctag", object{"destinations": []string{"aca-svctag"}, "sni": "optional"}),
-	}
-	if len(args.ToolCalls) > 0 {
-		web = append(web, object{"name": "foundry-tool-calls", "fqdns": args.ToolCalls})
-		decrypt := "DECRYPT_NOT_ALLOWED"
-		if or(args.Inspection, true) {
-			decrypt = "DECRYPT_ALLOWED"
-		}
-		rules = append(rules, object{"name": "allow-tool-calls", "sources": agents, "webGroups": []string{"foundry-tool-calls"},
-			"ports": []string{"tcp/443"}, "action": "PERMIT", "decrypt": decrypt})
-	}
-	rules = append(rules,
-		object{"name": "allow-agent-infra", "sources": agents, "destinations": []string{"agent-infra"}, "action": "PERMIT"},
-		object{"name": "default-deny-internet", "sources": agents, "destinations": []string{"internet"}, "action": "DENY"})
-	if len(plan.adjacent) > 0 {
-		smart = append(smart, group("other-spoke-resources", plan.adjacent...))
-		rules = append(rules, object{"name": "deny-east-west", "sources": agents, "destinations": []string{"other-spoke-resources"}, "action": "DENY"})
-	}
-	for i, rule := range rules {
-		rule.(object)["priority"] = i + 1
-	}
-	names := []string{}
+// platformNames are what Foundry and Container Apps need of the Internet. Nobody else's
+// certificate is taken for them, so they are never decrypted.
+var platformNames = []string{
+	"mcr.microsoft.com", "*.data.mcr.microsoft.com", "packages.aks.azure.com", "acs-mirror.azureedge.net", "*.identity.azure.net",
+	"login.microsoftonline.com", "*.login.microsoftonline.com", "login.microsoft.com", "*.login.microsoft.com",
+	"agent365.svc.cloud.microsoft", "gsm*eh.servicebus.windows.net",
+}
+
+// standard is the ruleset that a spoke begins with: what the platform needs, the services that
+// tools call, Foundry's private endpoints, and nothing else. examples/ruleset.yaml is the same
+// for the default prefixes.
+func standard(args *FoundrySpokeArgs, plan *spokePlan) *ruleset.Document {
+	const (
+		agents, endpoints, infra, tags, neighbours = "foundry-agents", "private-endpoints", "agent-infra", "aca-svctag", "other-spoke-resources"
+		platform, tools, threats                   = "aca-requirements-fqdns", "foundry-tool-calls", "default-threatgroup"
+	)
+	permit, deny := ruleset.Action(policy.Permit), ruleset.Action(policy.Deny)
+	untouched, decrypted, anySNI := ruleset.Decrypt(policy.DecryptNotAllowed), ruleset.Decrypt(policy.DecryptAllowed), ruleset.SNI(policy.SNIOptional)
+	generated := []ruleset.Exemption{{Check: "POL-06", Reason: "Microsoft's broker names under servicebus.windows.net are generated; the glob is as narrow as they allow"}}
+
+	var private []string
 	for _, z := range privateZones {
-		names = append(names, z.names)
+		private = append(private, z.names)
 	}
-	text, err := json.Marshal(object{
-		"version": 1, "mode": "enforce", "default": object{"action": "DENY", "mode": "enforce"},
-		"smartGroups": smart, "webGroups": web, "rules": rules,
-		"threatGroups": list{object{"name": "default-threatgroup", "feeds": list{object{"name": "ipsum", "format": "netset",
-			"url": "https://raw.githubusercontent.com/stamparm/ipsum/master/levels/3.txt"}}}},
-		"resolve": list{object{"names": names, "answers": []string{"private-endpoints"}}},
-	})
-	if err != nil {
-		return nil, err
+	d := &ruleset.Document{
+		SmartGroups: []ruleset.SmartGroup{
+			{Name: agents, CIDRs: plan.agentPrefixes()},
+			{Name: endpoints, CIDRs: []string{plan.endpoints}},
+			{Name: infra, CIDRs: []string{"100.64.0.0/11"}},
+			{Name: tags, ServiceTags: []string{"MicrosoftContainerRegistry", "AzureFrontDoor.FirstParty", "AzureContainerRegistry", "AzureActiveDirectory"}},
+		},
+		WebGroups:    []ruleset.WebGroup{{Name: platform, FQDNs: platformNames}},
+		ThreatGroups: []ruleset.ThreatGroup{{Name: threats, Feeds: []ruleset.Feed{{Name: "ipsum", Format: "netset", URL: "https://raw.githubusercontent.com/stamparm/ipsum/master/levels/3.txt"}}}},
+		Resolve:      []ruleset.Resolve{{Names: private, Answers: []string{endpoints}}},
 	}
-	return policy.Decode(text)
+	add := func(r ruleset.Rule) {
+		r.Priority, r.Sources = len(d.Rules)+1, []string{agents}
+		d.Rules = append(d.Rules, r)
+	}
+	https := []string{"tcp/443"}
+	add(ruleset.Rule{Name: "deny-threat-intel", Destinations: []string{threats}, Action: deny})
+	add(ruleset.Rule{Name: "allow-aca-fqdn", WebGroups: []string{platform}, Ports: https, Action: permit, Decrypt: &untouched, Allow: generated})
+	add(ruleset.Rule{Name: "allow-aca-svctag", Destinations: []string{tags}, WebGroups: []string{platform}, SNI: &anySNI, Ports: https, Action: permit, Decrypt: &untouched, Allow: generated})
+	if len(args.ToolCalls) > 0 {
+		d.WebGroups = append(d.WebGroups, ruleset.WebGroup{Name: tools, FQDNs: args.ToolCalls})
+		decrypt := &untouched
+		if or(args.Inspection, true) {
+			decrypt = &decrypted
+		}
+		add(ruleset.Rule{Name: "allow-tool-calls", WebGroups: []string{tools}, Ports: https, Action: permit, Decrypt: decrypt})
+	}
+	add(ruleset.Rule{Name: "allow-agent-infra", Destinations: []string{infra}, Action: permit})
+	add(ruleset.Rule{Name: "default-deny-internet", Destinations: []string{policy.GroupInternet}, Action: deny})
+	if len(plan.adjacent) > 0 {
+		d.SmartGroups = append(d.SmartGroups, ruleset.SmartGroup{Name: neighbours, CIDRs: plan.adjacent})
+		add(ruleset.Rule{Name: "deny-east-west", Destinations: []string{neighbours}, Action: deny})
+	}
+	return d
 }

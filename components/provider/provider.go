@@ -13,6 +13,11 @@ import (
 	"github.com/pulumi/pulumi/sdk/v3/go/common/tokens"
 
 	"github.com/bulkhead-dev/bulkhead/components"
+	"github.com/bulkhead-dev/bulkhead/components/attestation"
+	"github.com/bulkhead-dev/bulkhead/components/bundle"
+	"github.com/bulkhead-dev/bulkhead/components/rootcertificate"
+	"github.com/bulkhead-dev/bulkhead/components/ruleset"
+	"github.com/bulkhead-dev/bulkhead/components/spokelock"
 )
 
 // Name is the package's name.
@@ -38,6 +43,13 @@ func New(version string) (p.Provider, error) {
 		WithLanguageMap(languages).
 		WithModuleMap(modules).
 		WithComponents(components.Components()...).
+		WithResources(
+			infer.Resource(&ruleset.Ruleset{}),
+			infer.Resource(&bundle.GatewayBundle{}),
+			infer.Resource(&rootcertificate.RootCertificate{}),
+			infer.Resource(&attestation.Attestation{}),
+			infer.Resource(&spokelock.SpokeLock{}),
+		).
 		Build()
 }
 
