@@ -1,6 +1,7 @@
 package rootcertificate
 
 import (
+	"crypto/rand"
 	"crypto/x509"
 	"net/http"
 	"os"
@@ -53,7 +54,7 @@ var key = vault.Key{Type: "EC", Curve: "P-256", Operations: []string{"sign"}}
 func setUp(t *testing.T) (name string, in resource.Inputs, r *resource.Resource) {
 	t.Helper()
 	name = "kv-" + strings.ToLower(t.Name())
-	registry.Put(name, vault.Vault{ID: "/vaults/" + name})
+	registry.Put(name, vault.Vault{ID: "/vaults/" + name, Made: rand.Text()})
 	registry.MakeKey(name, "bulkhead-root", key)
 	in = resource.Inputs{"vaultUri": property.New("https://" + name + ".vault.azure.net/"), "keyName": property.New("bulkhead-root"), "commonName": property.New("Contoso root"), "validityYears": property.New(5.0)}
 	return name, in, resource.New(t, "bulkhead:index:RootCertificate", infer.Resource(&RootCertificate{roles: patience.Patience{Limit: time.Second, Pause: time.Millisecond, Longest: 10 * time.Millisecond}}))
@@ -267,7 +268,7 @@ func TestRoles(t *testing.T) {
 	} {
 		action = "Microsoft.KeyVault/vaults/" + action
 		t.Run(strings.NewReplacer("/", "-", ".", "-").Replace(action), func(t *testing.T) {
-			registry.Put("kv-roles", vault.Vault{ID: "/vaults/" + action})
+			registry.Put("kv-roles", vault.Vault{ID: "/vaults/" + action, Made: rand.Text()})
 			registry.MakeKey("kv-roles", "bulkhead-root", key)
 			_, in, r := setUp(t)
 			in["vaultUri"] = property.New("https://kv-roles.vault.azure.net/")
