@@ -208,8 +208,12 @@ func TestChanges(t *testing.T) {
 	up(t, r, in, "replace")
 	up(t, r, in, "same")
 	in["vaultUri"] = property.New(property.Computed)
+	if op, err := r.Preview(in); err != nil || op != "update" {
+		t.Errorf("a vault of which it is not known yet: %s, %v", op, err)
+	}
+	in["vaultUri"] = property.New("https://kv-another.vault.azure.net/")
 	if op, err := r.Preview(in); err != nil || op != "replace" {
-		t.Errorf("a vault that is being replaced: %s, %v", op, err)
+		t.Errorf("another vault: %s, %v", op, err)
 	}
 	in["vaultUri"] = property.New("https://" + name + ".vault.azure.net") // without the slash
 	up(t, r, in, "same")
