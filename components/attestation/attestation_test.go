@@ -1,6 +1,7 @@
 package attestation
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -53,7 +54,7 @@ func run(m *testing.M) int {
 // setUp has a report of the test's own, and seconds that take a millisecond.
 func setUp(t *testing.T) (blob string, in resource.Inputs, r *resource.Resource) {
 	t.Helper()
-	blob = t.Name() + ".json"
+	blob = rand.Text() + ".json"
 	in = resource.Inputs{"url": property.New("https://" + host + "/attestation/" + blob), "digest": property.New("sha256:new"), "timeoutSeconds": property.New(600.0)}
 	return blob, in, resource.New(t, "bulkhead:index:Attestation", infer.Resource(&Attestation{second: time.Millisecond}))
 }
@@ -134,6 +135,7 @@ func TestWaits(t *testing.T) {
 		f.Host, f.Method, f.Path, f.Skip, f.Times = host, http.MethodGet, "/attestation/"+blob, 2, 1
 		twin.Front.Inject(f)
 	}
+	in["timeoutSeconds"] = property.New(7200.0) // not what this is about
 	roles.Refuse(read, 2)
 	inject(front.Fault{Status: http.StatusNotFound, Header: map[string]string{"X-Ms-Error-Code": "BlobNotFound"}})
 	inject(front.Fault{}) // a broken connection
@@ -161,7 +163,7 @@ func TestWaits(t *testing.T) {
 	}
 	said := r.Said()
 	for _, want := range []string{"403 AuthorizationPermissionMismatch", "404 BlobNotFound", "503 ServerBusy", "another ruleset, sha256:old (rules[3]: unknown)", "no ruleset (the self-test has not run)",
-		"not ready (the audit cannot be written)", "clock is off by 1h0m0s", "the last report is of"} {
+		"not ready (the audit cannot be written)", "clock is off by", "the last report is of"} {
 		if !strings.Contains(said, want) {
 			t.Errorf("nothing of %q in what was said:\n%s", want, said)
 		}
@@ -186,8 +188,6 @@ func TestTimeout(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			blob, in, r := setUp(t)
-			blob = strings.NewReplacer("/", "-").Replace(blob)
-			in["url"] = property.New("https://" + host + "/attestation/" + blob)
 			in["timeoutSeconds"] = property.New(30.0)
 			tc.say(blob)
 			_, err := r.Up(in)

@@ -143,8 +143,10 @@ func (r *RootCertificate) Diff(ctx context.Context, req infer.DiffRequest[Args, 
 			diff[property] = p.PropertyDiff{Kind: kind, InputDiff: input}
 		}
 	}
-	// In preview an address that is not known yet is empty: the vault is being replaced.
-	change("vaultUri", p.UpdateReplace, trim(in.VaultURI) != trim(old.VaultURI), true)
+	// In preview an address that is not known yet is empty: the vault changes or is replaced, and
+	// the update itself asks again.
+	change("vaultUri", p.Update, in.VaultURI == "", true)
+	change("vaultUri", p.UpdateReplace, in.VaultURI != "" && trim(in.VaultURI) != trim(old.VaultURI), true)
 	change("keyName", p.UpdateReplace, in.KeyName != old.KeyName, true)
 	change("commonName", p.Update, in.CommonName != old.CommonName, true)
 	change("validityYears", p.Update, in.ValidityYears != old.ValidityYears, true)

@@ -1,6 +1,7 @@
 package rootcertificate
 
 import (
+	"crypto/rand"
 	"crypto/x509"
 	"net/http"
 	"os"
@@ -53,10 +54,21 @@ var key = vault.Key{Type: "EC", Curve: "P-256", Operations: []string{"sign"}}
 func setUp(t *testing.T) (name string, in resource.Inputs, r *resource.Resource) {
 	t.Helper()
 	name = "kv-" + strings.ToLower(t.Name())
-	registry.Put(name, vault.Vault{ID: "/vaults/" + name})
+	registry.Put(name, vault.Vault{ID: "/vaults/" + name, Made: rand.Text()})
 	registry.MakeKey(name, "bulkhead-root", key)
 	in = resource.Inputs{"vaultUri": property.New("https://" + name + ".vault.azure.net/"), "keyName": property.New("bulkhead-root"), "commonName": property.New("Contoso root"), "validityYears": property.New(5.0)}
-	return name, in, resource.New(t, "bulkhead:index:RootCertificate", infer.Resource(&RootCertificate{roles: patience.Patience{Limit: time.Second, Pause: time.Millisecond, Longest: 10 * time.Millisecond}}))
+	return name, in, resource.New(t, "bulkhead:index:RootCertificate", infer.Resource(&RootCertificate{roles: quick(time.Minute)}))
+}
+
+// quick looks again at once, and gives up after the limit.
+func quick(limit time.Duration) patience.Patience {
+	return patience.Patience{Limit: limit, Pause: time.Millisecond, Longest: 10 * time.Millisecond}
+}
+
+// refused is a resource that gives up soon.
+func refused(t *testing.T) *resource.Resource {
+	t.Helper()
+	return resource.New(t, "bulkhead:index:RootCertificate", infer.Resource(&RootCertificate{roles: quick(100 * time.Millisecond)}))
 }
 
 func up(t *testing.T, r *resource.Resource, in resource.Inputs, want string) {
@@ -207,8 +219,12 @@ func TestChanges(t *testing.T) {
 	up(t, r, in, "replace")
 	up(t, r, in, "same")
 	in["vaultUri"] = property.New(property.Computed)
+	if op, err := r.Preview(in); err != nil || op != "update" {
+		t.Errorf("a vault of which it is not known yet: %s, %v", op, err)
+	}
+	in["vaultUri"] = property.New("https://kv-another.vault.azure.net/")
 	if op, err := r.Preview(in); err != nil || op != "replace" {
-		t.Errorf("a vault that is being replaced: %s, %v", op, err)
+		t.Errorf("another vault: %s, %v", op, err)
 	}
 	in["vaultUri"] = property.New("https://" + name + ".vault.azure.net") // without the slash
 	up(t, r, in, "same")
@@ -267,17 +283,18 @@ func TestRoles(t *testing.T) {
 	} {
 		action = "Microsoft.KeyVault/vaults/" + action
 		t.Run(strings.NewReplacer("/", "-", ".", "-").Replace(action), func(t *testing.T) {
-			registry.Put("kv-roles", vault.Vault{ID: "/vaults/" + action})
+			registry.Put("kv-roles", vault.Vault{ID: "/vaults/" + action, Made: rand.Text()})
 			registry.MakeKey("kv-roles", "bulkhead-root", key)
-			_, in, r := setUp(t)
+			_, in, _ := setUp(t)
 			in["vaultUri"] = property.New("https://kv-roles.vault.azure.net/")
 			defer roles.Refuse(action, 0)
 			roles.Refuse(action, -1)
-			_, err := r.Up(in)
+			_, err := refused(t).Up(in)
 			if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "403") || strings.Contains(err.Error(), "\n") {
 				t.Errorf("%v", err)
 			}
 			roles.Refuse(action, 3)
+			_, _, r := setUp(t)
 			up(t, r, in, "create")
 			if said := r.Said(); !strings.Contains(said, "kind=status") || !strings.Contains(said, "waiting") {
 				t.Errorf("said %s", said)
@@ -287,11 +304,11 @@ func TestRoles(t *testing.T) {
 }
 
 func TestFirewall(t *testing.T) {
-	name, in, r := setUp(t)
+	name, in, _ := setUp(t)
 	v, _ := registry.Find(name)
 	v.Firewall = front.Firewall{Deny: true}
 	registry.Put(name, v)
-	if _, err := r.Up(in); err == nil || !strings.Contains(err.Error(), "firewall") {
+	if _, err := refused(t).Up(in); err == nil || !strings.Contains(err.Error(), "firewall") {
 		t.Errorf("%v", err)
 	}
 }

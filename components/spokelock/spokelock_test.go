@@ -85,7 +85,13 @@ func setUp(t *testing.T, all map[string]string) (resource.Inputs, *resource.Reso
 	for name, v := range map[string]string{"vnetId": vnetID, "agentSubnetId": subnet1, "agentPrefix": "10.0.1.0/24", "delegation": "Microsoft.App/environments", "location": "eastus2", "gatewayAddress": "10.0.0.4"} {
 		in[name] = property.New(v)
 	}
-	return in, resource.New(t, "bulkhead:index:SpokeLock", infer.Resource(&SpokeLock{leaving: patience.Patience{Limit: time.Second, Pause: time.Millisecond, Longest: time.Millisecond}}))
+	return in, lock(t, time.Minute)
+}
+
+// lock is a resource whose deletion waits so long.
+func lock(t *testing.T, limit time.Duration) *resource.Resource {
+	t.Helper()
+	return resource.New(t, "bulkhead:index:SpokeLock", infer.Resource(&SpokeLock{leaving: patience.Patience{Limit: limit, Pause: time.Millisecond, Longest: time.Millisecond}}))
 }
 
 var unknownYet = property.New(property.Computed)
@@ -256,6 +262,9 @@ func TestDelete(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			in, r := setUp(t, tc.all)
+			if tc.refused != "" {
+				r = lock(t, 100*time.Millisecond)
+			}
 			if tc.account {
 				in["accountId"] = property.New(foundry)
 			}

@@ -2,6 +2,7 @@ package planes
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"errors"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -33,20 +35,41 @@ var (
 	planes   *Planes
 	roles    Roles
 	registry vault.Registry
-	accounts = map[string]blobs.Account{
+	accounts = table{all: map[string]blobs.Account{
 		"contoso": {ID: "/accounts/contoso", Containers: []string{"policy", "bundle"}},
 		"other":   {ID: "/accounts/other", Containers: []string{"policy"}},
 		"closed":  {ID: "/accounts/closed", Containers: []string{"policy"}, Firewall: front.Firewall{Deny: true}},
 		"mine":    {ID: "/accounts/mine", Containers: []string{"policy"}, Firewall: front.Firewall{Deny: true, Allow: []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")}}},
-	}
+	}}
 )
+
+type table struct {
+	mu  sync.Mutex
+	all map[string]blobs.Account
+}
+
+func (a *table) find(name string) (blobs.Account, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	found, ok := a.all[name]
+	return found, ok
+}
+
+// renew makes an account anew.
+func (a *table) renew(name string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	anew := a.all[name]
+	anew.Made = rand.Text()
+	a.all[name] = anew
+}
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
 	var err error
 	planes, err = Start(Control{Vaults: registry.Find, Authorize: roles.Authorize,
-		Accounts: func(name string) (blobs.Account, bool) { a, ok := accounts[name]; return a, ok }})
+		Accounts: accounts.find})
 	if err == nil {
 		err = planes.Setenv(Deployer)
 	}
@@ -57,7 +80,6 @@ func run(m *testing.M) int {
 	defer planes.Close()
 	registry.Put("kv-contoso", vault.Vault{ID: "/vaults/kv-contoso", Location: "eastus2"})
 	registry.Put("kv-closed", vault.Vault{ID: "/vaults/kv-closed", Firewall: front.Firewall{Deny: true}})
-	registry.Put("kv-protected", vault.Vault{ID: "/vaults/kv-protected", PurgeProtection: true})
 	registry.MakeKey("kv-contoso", "root", vault.Key{Type: "EC-HSM", Operations: []string{"sign"}})
 	registry.MakeKey("kv-contoso", "verifier", vault.Key{Type: "EC", Operations: []string{"verify"}})
 	return m.Run()
@@ -168,7 +190,9 @@ func TestSecrets(t *testing.T) {
 		}
 		return c
 	}
-	c := secrets("kv-contoso")
+	registry.Put("kv-contoso-secrets", vault.Vault{ID: "/vaults/kv-contoso-secrets", Made: rand.Text()})
+	registry.Put("kv-protected", vault.Vault{ID: "/vaults/kv-protected", Made: rand.Text(), PurgeProtection: true})
+	c := secrets("kv-contoso-secrets")
 	set := func(value string) error {
 		_, err := c.SetSecret(t.Context(), "a", azsecrets.SetSecretParameters{Value: &value, ContentType: to.Ptr("text/plain"), Tags: map[string]*string{"k": to.Ptr("v")}}, nil)
 		return err
@@ -220,6 +244,7 @@ func storage(t *testing.T, account string) *azblob.Client {
 }
 
 func TestBlobs(t *testing.T) {
+	accounts.renew("contoso")
 	c, ctx := storage(t, "contoso"), t.Context()
 	read := func(account string) (string, azcore.ETag, error) {
 		var buf [64]byte
@@ -285,11 +310,7 @@ func TestMadeAnew(t *testing.T) {
 	if _, err := c.UploadBuffer(t.Context(), "bundle", "old", []byte("x"), nil); err != nil {
 		t.Fatal(err)
 	}
-	before := accounts["contoso"]
-	t.Cleanup(func() { accounts["contoso"] = before })
-	anew := before
-	anew.Made = "again"
-	accounts["contoso"] = anew
+	accounts.renew("contoso")
 	if _, err := c.DownloadStream(t.Context(), "bundle", "old", nil); !bloberror.HasCode(err, bloberror.BlobNotFound) {
 		t.Errorf("%v", err)
 	}
