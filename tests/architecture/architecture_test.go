@@ -62,7 +62,14 @@ var mayKnow = map[string][]string{
 	"gateway/inspect":        {"gateway/policy", "gateway/pin", "gateway/feeds", "gateway/audit"},
 	"corednsplugin/pin":      {"gateway/policy", "gateway/pin", "gateway/feeds", "gateway/audit"},
 	"gateway/resolver":       {"gateway/policy", "gateway/pin", "gateway/feeds", "gateway/audit", "corednsplugin/pin"},
+
+	"components/preflight":        {"gateway/policy"},
+	"components/preflight/routes": {},
+	"components/azure":            {"components/preflight", "gateway/policy"},
 }
+
+// forTheCommand are the parts of the provisioning that the binary wires, for `preflight`.
+var forTheCommand = []string{"components/preflight", "components/azure"}
 
 func TestArrows(t *testing.T) {
 	for _, p := range packages(t) {
@@ -75,6 +82,8 @@ func TestArrows(t *testing.T) {
 				t.Errorf("%s must not know %s", part, other)
 			case strings.HasPrefix(part, "gateway/") && (strings.HasPrefix(imported, "github.com/pulumi/") || strings.Contains(imported, "/sdk/resourcemanager/")):
 				t.Errorf("%s must not know %s: nothing under gateway/ knows Pulumi or Azure's management", part, imported)
+			case strings.HasPrefix(part, "gateway/") && strings.HasPrefix(other, "components") && !(part == "gateway/cmd/bulkhead" && slices.Contains(forTheCommand, other)):
+				t.Errorf("%s must not know %s: the gateway does not know what provisions it", part, other)
 			}
 		}
 		if part == "gateway/policy" {
