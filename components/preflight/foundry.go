@@ -21,7 +21,7 @@ var Providers = []string{"Microsoft.KeyVault", "Microsoft.CognitiveServices", "M
 	"Microsoft.Search", "Microsoft.Network", "Microsoft.App", "Microsoft.ContainerService"}
 
 // outside are the kinds of tools that never enter the virtual network, with the way that they
-// take instead. They are written without the letters that kinds are joined with.
+// take instead, written without what joins words and without a final "preview".
 //
 // Source: Azure AI Foundry documentation, how-to/configure-private-link, "Agent tools with
 // network isolation" (March 2026).
@@ -32,15 +32,13 @@ var outside = map[string]string{
 	"binggrounding":       "a public endpoint",
 	"bingcustomsearch":    "a public endpoint",
 	"websearch":           "a public endpoint",
-	"websearchpreview":    "a public endpoint",
 	"sharepointgrounding": "a public endpoint",
 	"filesearch":          "no supported way",
 	"browserautomation":   "no supported way",
 	"computeruse":         "no supported way",
-	"computerusepreview":  "no supported way",
 	"imagegeneration":     "no supported way",
 	"fabricdataagent":     "no supported way",
-	"logicapp":            "no supported way",
+	"logicapps":           "no supported way",
 }
 
 var foundryGuards = []Guard{{
@@ -133,7 +131,8 @@ var foundryGuards = []Guard{{
 	check: func(v *view) {
 		for _, a := range v.inv.Agents {
 			for _, t := range a.Tools {
-				if way := outside[strings.NewReplacer("_", "", "-", "", " ", "").Replace(strings.ToLower(t))]; way != "" {
+				kind := strings.TrimSuffix(strings.NewReplacer("_", "", "-", "", " ", "").Replace(strings.ToLower(t)), "preview")
+				if way := outside[kind]; way != "" {
 					v.found("agent "+a.Name+" of "+a.Project, t+", by "+way, "tools whose traffic crosses the agent subnet")
 				}
 			}

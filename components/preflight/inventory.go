@@ -410,6 +410,8 @@ type StorageAccount struct {
 	DefaultAction   string   `json:"defaultAction"` // Allow or Deny
 	Subnets         []string `json:"subnets"`
 	AnonymousAccess bool     `json:"anonymousBlobAccess"`
+	// Endpoint is its blobs' URL.
+	Endpoint string `json:"blobEndpoint,omitempty"`
 }
 
 // RoleAssignment gives a principal a role.
@@ -479,6 +481,8 @@ type Project struct {
 	State           string           `json:"state"`
 	Connections     []Connection     `json:"connections"`
 	CapabilityHosts []CapabilityHost `json:"capabilityHosts"`
+	// Endpoint is the project's own API, which lists its agents.
+	Endpoint string `json:"endpoint,omitempty"`
 }
 
 // Connection is a project's use of another resource.

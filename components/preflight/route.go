@@ -184,6 +184,11 @@ func directEndpoints(v *view) {
 	if !v.made() {
 		return
 	}
+	for _, p := range v.vnet.Peerings {
+		if !slices.ContainsFunc(v.inv.VNets, func(n VNet) bool { return same(n.ID, p.Remote) }) {
+			v.missing("private endpoints of the peered network " + p.Remote)
+		}
+	}
 	in, _ := v.surroundings(v.vnet, v.agent, v.agentTable())
 	for _, w := range routes.Effective(in).Escapes(v.gatewayAddress(), v.declared()) {
 		if w.Route.Hop == routes.PrivateEndpoint {

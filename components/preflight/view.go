@@ -10,6 +10,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"unicode"
 )
 
 const nothingPlanned = "nothing is planned"
@@ -56,7 +57,17 @@ func newView(inv *Inventory, static bool) *view {
 
 // found records a finding. An empty fix is the guard's own.
 func (v *view) found(resource, found, wanted string) {
-	v.findings = append(v.findings, Finding{Resource: resource, Found: found, Wanted: wanted, Fix: v.guard.Fix})
+	v.findings = append(v.findings, Finding{Resource: printable(resource), Found: printable(found), Wanted: printable(wanted), Fix: v.guard.Fix})
+}
+
+// printable is text from Azure, or from a gateway, as it may come to a terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return unicode.ReplacementChar
+	}, s)
 }
 
 // missing says that the guard cannot be judged.

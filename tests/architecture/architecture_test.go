@@ -63,12 +63,12 @@ var mayKnow = map[string][]string{
 	"gateway/inspect/mcp":    {"gateway/policy"},
 	"gateway/inspect":        {"gateway/policy", "gateway/pin", "gateway/feeds", "gateway/audit"},
 	"corednsplugin/pin":      {"gateway/policy", "gateway/pin", "gateway/feeds", "gateway/audit"},
-	"components/ruleset":     {"gateway/policy", "gateway/feeds", "components/blob", "components/describe"},
-	"components/bundle":      {"components/blob", "components/describe"},
-	"components/blob":        {"components/patience"},
-	"components/describe":    {},
 	"gateway/resolver":       {"gateway/policy", "gateway/pin", "gateway/feeds", "gateway/audit", "corednsplugin/pin"},
 
+	"components/ruleset":         {"gateway/policy", "gateway/feeds", "components/blob", "components/describe"},
+	"components/bundle":          {"components/blob", "components/describe"},
+	"components/blob":            {"components/patience"},
+	"components/describe":        {},
 	"components/patience":        {},
 	"components/rootcertificate": {"components/patience", "gateway/ca"},
 	"components/attestation":     {"components/patience"},
@@ -82,7 +82,14 @@ var mayKnow = map[string][]string{
 	"tests/twin/manager":  {"tests/twin/front", "tests/twin/identity"},
 	"tests/twin/planes":   {"tests/twin/front", "tests/twin/identity", "tests/twin/vault", "tests/twin/blobs", "tests/twin/manager"},
 	"tests/twin/resource": {},
+
+	"components/preflight":        {"gateway/policy"},
+	"components/preflight/routes": {},
+	"components/azure":            {"components/preflight", "gateway/policy"},
 }
+
+// forTheCommand are the parts of the provisioning that the binary wires, for `preflight`.
+var forTheCommand = []string{"components/preflight", "components/azure"}
 
 func TestArrows(t *testing.T) {
 	for _, p := range packages(t) {
@@ -97,6 +104,8 @@ func TestArrows(t *testing.T) {
 				t.Errorf("%s must not know %s: it takes gigabytes to compile, so only the components do", part, imported)
 			case strings.HasPrefix(part, "gateway/") && (strings.HasPrefix(imported, "github.com/pulumi/") || strings.Contains(imported, "/sdk/resourcemanager/")):
 				t.Errorf("%s must not know %s: nothing under gateway/ knows Pulumi or Azure's management", part, imported)
+			case strings.HasPrefix(part, "gateway/") && strings.HasPrefix(other, "components") && !(part == "gateway/cmd/bulkhead" && slices.Contains(forTheCommand, other)):
+				t.Errorf("%s must not know %s: the gateway does not know what provisions it", part, other)
 			}
 		}
 		if part == "gateway/policy" {

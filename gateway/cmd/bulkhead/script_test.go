@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"os"
+	"path/filepath"
 	"strconv"
 	"testing"
 
@@ -18,13 +20,28 @@ func TestScripts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	spoke, err := os.ReadFile("../../../components/preflight/testdata/good.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := map[string][]byte{
+		"ruleset.yaml": ruleset,
+		"spoke.json":   spoke,
+		// The first subnet with a delegation is the agents'.
+		"delegation.json": bytes.Replace(spoke, []byte("\"Microsoft.App/environments\""), []byte("\"Microsoft.app/environments\""), 1),
+	}
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits,
 		},
 		Setup: func(env *testscript.Env) error {
-			return os.WriteFile(env.WorkDir+"/ruleset.yaml", ruleset, 0o644)
+			for name, data := range files {
+				if err := os.WriteFile(filepath.Join(env.WorkDir, name), data, 0o644); err != nil {
+					return err
+				}
+			}
+			return nil
 		},
 	})
 }
