@@ -16,6 +16,7 @@ import (
 	"github.com/pulumi/pulumi/sdk/v3/go/property"
 
 	"github.com/bulkhead-dev/bulkhead/components/blob"
+	"github.com/bulkhead-dev/bulkhead/gateway/policyblob"
 	"github.com/bulkhead-dev/bulkhead/tests/twin/blobs"
 	"github.com/bulkhead-dev/bulkhead/tests/twin/front"
 	"github.com/bulkhead-dev/bulkhead/tests/twin/planes"
@@ -60,8 +61,8 @@ func setUp(t *testing.T) (name string, in resource.Inputs, r *resource.Resource)
 	return name, in, resource.New(t, "bulkhead:index:Attestation", infer.Resource(&Attestation{second: time.Millisecond}))
 }
 
-// say has the gateway report.
-func say(t *testing.T, name string, r report) {
+// say has the gateway report, with the type that it reports with.
+func say(t *testing.T, name string, r policyblob.Report) {
 	t.Helper()
 	data, err := json.Marshal(r)
 	if err != nil {
@@ -85,8 +86,8 @@ func write(t *testing.T, name string, data []byte) {
 	}
 }
 
-func ready(digest string) report {
-	return report{Digest: digest, Serial: 7, Ready: true, Version: "0.1.0", Time: time.Now()}
+func ready(digest string) policyblob.Report {
+	return policyblob.Report{Digest: digest, Serial: 7, Ready: true, Version: "0.1.0", Time: time.Now()}
 }
 
 func TestReady(t *testing.T) {
@@ -143,15 +144,15 @@ func TestWaits(t *testing.T) {
 	now := time.Now()
 	for _, x := range []struct {
 		written time.Time
-		report
+		policyblob.Report
 	}{
-		{now, report{Digest: "sha256:old", Ready: true, Time: now, Error: "rules[3]: unknown"}},
-		{now, report{Time: now, Error: "the self-test has not run"}},
-		{now, report{Digest: "sha256:new", Time: now, Error: "the audit cannot be written"}},
-		{now, report{Digest: "sha256:new", Ready: true, Time: now.Add(-time.Hour)}},
-		{now.Add(-time.Hour), report{Digest: "sha256:new", Ready: true, Time: now.Add(-time.Hour)}},
+		{now, policyblob.Report{Digest: "sha256:old", Ready: true, Time: now, Error: "rules[3]: unknown"}},
+		{now, policyblob.Report{Time: now, Error: "the self-test has not run"}},
+		{now, policyblob.Report{Digest: "sha256:new", Time: now, Error: "the audit cannot be written"}},
+		{now, policyblob.Report{Digest: "sha256:new", Ready: true, Time: now.Add(-time.Hour)}},
+		{now.Add(-time.Hour), policyblob.Report{Digest: "sha256:new", Ready: true, Time: now.Add(-time.Hour)}},
 	} {
-		body, err := json.Marshal(x.report)
+		body, err := json.Marshal(x.Report)
 		if err != nil {
 			t.Fatal(err)
 		}
