@@ -22,6 +22,7 @@ import (
 	p "github.com/pulumi/pulumi-go-provider"
 	"github.com/pulumi/pulumi-go-provider/infer"
 
+	"github.com/bulkhead-dev/bulkhead/components/blob"
 	"github.com/bulkhead-dev/bulkhead/components/patience"
 )
 
@@ -117,6 +118,7 @@ type report struct {
 }
 
 const (
+	maxReport = 64 << 10
 	// fresh is how long before the wait a report may have been written. A gateway writes one
 	// every three minutes, and whenever it has something else to say.
 	fresh = 5 * time.Minute
@@ -135,7 +137,8 @@ func (e *pending) Unwrap() error { return e.err }
 
 // wait looks at the report until it says what is wanted.
 func (a *Attestation) wait(ctx context.Context, in Args) (State, error) {
-	blob, err := open(ctx, in.URL)
+	log := p.GetLogger(ctx)
+	source, err := blob.Open(ctx, in.URL, log.InfoStatus)
 	if err != nil {
 		return State{}, fmt.Errorf("attestation: %w", err)
 	}
@@ -144,17 +147,22 @@ func (a *Attestation) wait(ctx context.Context, in Args) (State, error) {
 		second = a.second
 	}
 	how := patience.Patience{Limit: time.Duration(in.TimeoutSeconds) * second, Pause: 2 * second, Longest: 10 * second}
-	log := p.GetLogger(ctx)
+	// Reading has a patience of its own with roles that are on their way.
+	ctx, cancel := context.WithTimeout(ctx, how.Limit+time.Minute)
+	defer cancel()
 	var since time.Time // when the wait began, by the storage account's clock
 	var got report
 	err = how.Until(ctx, log.InfoStatus, isPending, func(ctx context.Context) error {
-		seen, err := blob.read(ctx)
-		if !seen.now.IsZero() && since.IsZero() {
-			since = seen.now
+		seen, err := source.Get(ctx, maxReport)
+		if hopeless(err) {
+			return err
 		}
 		if err != nil {
 			return &pending{"no report of the gateway: " + err.Error(), "Look at the virtual machine's serial log (boot diagnostics) for what cloud-init and the gateway say. " +
 				"The gateway's identity needs Storage Blob Data Contributor on the report, the deployer Storage Blob Data Reader, and the storage account's firewall has to let both in", err}
+		}
+		if since.IsZero() {
+			since = seen.Now
 		}
 		got, err = judge(seen, since, in.Digest)
 		return err
@@ -170,23 +178,33 @@ func (a *Attestation) wait(ctx context.Context, in Args) (State, error) {
 	return State{Args: in, AttestedAt: got.Time.UTC().Format(time.RFC3339), GatewayVersion: got.Version}, nil
 }
 
+// hopeless is a failure to be anybody at all, which waiting does not cure. The SDK's own
+// retries tell it by the same method.
+func hopeless(err error) bool {
+	var final interface {
+		error
+		NonRetriable()
+	}
+	return errors.As(err, &final)
+}
+
 func isPending(err error) bool {
 	var e *pending
 	return errors.As(err, &e)
 }
 
 // judge says what is missing from a report, or nothing.
-func judge(seen content, since time.Time, digest string) (report, error) {
+func judge(seen *blob.Object, since time.Time, digest string) (report, error) {
 	var r report
-	if err := json.Unmarshal(seen.body, &r); err != nil {
+	if err := json.Unmarshal(seen.Body, &r); err != nil {
 		return r, &pending{"the report is malformed", "Only the gateway may write it: see who has roles on that container", err}
 	}
 	// What the gateway says is shown to a person: one line, of a bounded length.
 	r.Digest, r.Version, r.Error = line(r.Digest), line(r.Version), line(r.Error)
-	off := seen.written.Sub(r.Time)
+	off := seen.Written.Sub(r.Time)
 	switch {
-	case seen.written.Before(since.Add(-fresh)):
-		return r, &pending{fmt.Sprintf("the last report is of %s", seen.written.UTC().Format(time.RFC3339)),
+	case seen.Written.Before(since.Add(-fresh)):
+		return r, &pending{fmt.Sprintf("the last report is of %s", seen.Written.UTC().Format(time.RFC3339)),
 			"The gateway does not run, or cannot write: look at the virtual machine's serial log (boot diagnostics)", nil}
 	case off.Abs() > skew:
 		return r, &pending{fmt.Sprintf("the gateway's clock is off by %s", off.Round(time.Second)), "See why the virtual machine's clock is not synchronised (chrony)", nil}

@@ -15,6 +15,8 @@ import (
 	"github.com/pulumi/pulumi-go-provider/infer"
 	"github.com/pulumi/pulumi/sdk/v3/go/property"
 
+	"github.com/bulkhead-dev/bulkhead/components/blob"
+	"github.com/bulkhead-dev/bulkhead/gateway/policyblob"
 	"github.com/bulkhead-dev/bulkhead/tests/twin/blobs"
 	"github.com/bulkhead-dev/bulkhead/tests/twin/front"
 	"github.com/bulkhead-dev/bulkhead/tests/twin/planes"
@@ -52,24 +54,24 @@ func run(m *testing.M) int {
 }
 
 // setUp has a report of the test's own, and seconds that take a millisecond.
-func setUp(t *testing.T) (blob string, in resource.Inputs, r *resource.Resource) {
+func setUp(t *testing.T) (name string, in resource.Inputs, r *resource.Resource) {
 	t.Helper()
-	blob = rand.Text() + ".json"
-	in = resource.Inputs{"url": property.New("https://" + host + "/attestation/" + blob), "digest": property.New("sha256:new"), "timeoutSeconds": property.New(600.0)}
-	return blob, in, resource.New(t, "bulkhead:index:Attestation", infer.Resource(&Attestation{second: time.Millisecond}))
+	name = rand.Text() + ".json"
+	in = resource.Inputs{"url": property.New("https://" + host + "/attestation/" + name), "digest": property.New("sha256:new"), "timeoutSeconds": property.New(600.0)}
+	return name, in, resource.New(t, "bulkhead:index:Attestation", infer.Resource(&Attestation{second: time.Millisecond}))
 }
 
-// say has the gateway report.
-func say(t *testing.T, blob string, r report) {
+// say has the gateway report, with the type that it reports with.
+func say(t *testing.T, name string, r policyblob.Report) {
 	t.Helper()
 	data, err := json.Marshal(r)
 	if err != nil {
 		t.Fatal(err)
 	}
-	write(t, blob, data)
+	write(t, name, data)
 }
 
-func write(t *testing.T, blob string, data []byte) {
+func write(t *testing.T, name string, data []byte) {
 	t.Helper()
 	credential, err := azidentity.NewDefaultAzureCredential(nil)
 	if err != nil {
@@ -79,17 +81,17 @@ func write(t *testing.T, blob string, data []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.UploadBuffer(t.Context(), "attestation", blob, data, nil); err != nil {
+	if _, err := c.UploadBuffer(t.Context(), "attestation", name, data, nil); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func ready(digest string) report {
-	return report{Digest: digest, Serial: 7, Ready: true, Version: "0.1.0", Time: time.Now()}
+func ready(digest string) policyblob.Report {
+	return policyblob.Report{Digest: digest, Serial: 7, Ready: true, Version: "0.1.0", Time: time.Now()}
 }
 
 func TestReady(t *testing.T) {
-	blob, in, r := setUp(t)
+	name, in, r := setUp(t)
 	before := len(twin.Front.Requests())
 	if op, err := r.Preview(in); err != nil || op != "create" {
 		t.Errorf("%s, %v", op, err)
@@ -97,7 +99,7 @@ func TestReady(t *testing.T) {
 	if got := twin.Front.Requests()[before:]; len(got) != 0 {
 		t.Errorf("a preview asked %q", got)
 	}
-	say(t, blob, ready("sha256:new"))
+	say(t, name, ready("sha256:new"))
 	if op, err := r.Up(in); err != nil || op != "create" || r.Get("gatewayVersion") != "0.1.0" || r.Get("attestedAt") == "" {
 		t.Fatalf("%s, %v, %v", op, err, r.State)
 	}
@@ -118,7 +120,7 @@ func TestReady(t *testing.T) {
 	if op, err := r.Up(in); err == nil {
 		t.Errorf("the gateway enforces the old one: %s", op)
 	}
-	say(t, blob, ready("sha256:newer"))
+	say(t, name, ready("sha256:newer"))
 	if op, err := r.Up(in); err != nil || op != "update" {
 		t.Errorf("%s, %v", op, err)
 	}
@@ -129,40 +131,39 @@ func TestReady(t *testing.T) {
 
 // TestWaits has one thing after the other be missing, each told to the person who waits.
 func TestWaits(t *testing.T) {
-	blob, in, r := setUp(t)
-	// Faults are taken in their order; the two requests before them find the role missing.
+	name, in, r := setUp(t)
+	// Faults are taken in their order; the request before them finds the role missing.
 	inject := func(f front.Fault) {
-		f.Host, f.Method, f.Path, f.Skip, f.Times = host, http.MethodGet, "/attestation/"+blob, 2, 1
+		f.Host, f.Method, f.Path, f.Skip, f.Times = host, http.MethodGet, "/attestation/"+name, 1, 1
 		twin.Front.Inject(f)
 	}
 	in["timeoutSeconds"] = property.New(7200.0) // not what this is about
-	roles.Refuse(read, 2)
+	roles.Refuse(read, 1)
 	inject(front.Fault{Status: http.StatusNotFound, Header: map[string]string{"X-Ms-Error-Code": "BlobNotFound"}})
-	inject(front.Fault{}) // a broken connection
-	inject(front.Fault{Status: http.StatusServiceUnavailable, Header: map[string]string{"X-Ms-Error-Code": "ServerBusy"}})
+	inject(front.Fault{Status: http.StatusConflict, Header: map[string]string{"X-Ms-Error-Code": "AccountBeingCreated"}})
 	now := time.Now()
 	for _, x := range []struct {
 		written time.Time
-		report
+		policyblob.Report
 	}{
-		{now, report{Digest: "sha256:old", Ready: true, Time: now, Error: "rules[3]: unknown"}},
-		{now, report{Time: now, Error: "the self-test has not run"}},
-		{now, report{Digest: "sha256:new", Time: now, Error: "the audit cannot be written"}},
-		{now, report{Digest: "sha256:new", Ready: true, Time: now.Add(-time.Hour)}},
-		{now.Add(-time.Hour), report{Digest: "sha256:new", Ready: true, Time: now.Add(-time.Hour)}},
+		{now, policyblob.Report{Digest: "sha256:old", Ready: true, Time: now, Error: "rules[3]: unknown"}},
+		{now, policyblob.Report{Time: now, Error: "the self-test has not run"}},
+		{now, policyblob.Report{Digest: "sha256:new", Time: now, Error: "the audit cannot be written"}},
+		{now, policyblob.Report{Digest: "sha256:new", Ready: true, Time: now.Add(-time.Hour)}},
+		{now.Add(-time.Hour), policyblob.Report{Digest: "sha256:new", Ready: true, Time: now.Add(-time.Hour)}},
 	} {
-		body, err := json.Marshal(x.report)
+		body, err := json.Marshal(x.Report)
 		if err != nil {
 			t.Fatal(err)
 		}
 		inject(front.Fault{Status: http.StatusOK, Header: map[string]string{"Last-Modified": x.written.UTC().Format(http.TimeFormat)}, Body: string(body)})
 	}
-	say(t, blob, ready("sha256:new"))
+	say(t, name, ready("sha256:new"))
 	if op, err := r.Up(in); err != nil || op != "create" {
 		t.Fatalf("%s, %v", op, err)
 	}
 	said := r.Said()
-	for _, want := range []string{"403 AuthorizationPermissionMismatch", "404 BlobNotFound", "503 ServerBusy", "another ruleset, sha256:old (rules[3]: unknown)", "no ruleset (the self-test has not run)",
+	for _, want := range []string{"403 AuthorizationPermissionMismatch", "404 BlobNotFound", "409 AccountBeingCreated", "another ruleset, sha256:old (rules[3]: unknown)", "no ruleset (the self-test has not run)",
 		"not ready (the audit cannot be written)", "clock is off by", "the last report is of"} {
 		if !strings.Contains(said, want) {
 			t.Errorf("nothing of %q in what was said:\n%s", want, said)
@@ -176,7 +177,7 @@ func TestTimeout(t *testing.T) {
 		say  func(blob string)
 		want []string
 	}{
-		"no report":    {func(string) {}, []string{"no report of the gateway: Azure answers 404 BlobNotFound", "boot diagnostics"}},
+		"no report":    {func(string) {}, []string{"no report of the gateway: there is no such blob", "boot diagnostics"}},
 		"other digest": {func(b string) { say(t, b, ready("sha256:old")) }, []string{"another ruleset, sha256:old"}},
 		"not ready": {func(b string) {
 			x := ready("sha256:new")
@@ -187,9 +188,9 @@ func TestTimeout(t *testing.T) {
 		"far too large": {func(b string) { write(t, b, make([]byte, maxReport+1)) }, []string{"more than 65536 bytes"}},
 	} {
 		t.Run(what, func(t *testing.T) {
-			blob, in, r := setUp(t)
+			name, in, r := setUp(t)
 			in["timeoutSeconds"] = property.New(30.0)
-			tc.say(blob)
+			tc.say(name)
 			_, err := r.Up(in)
 			for _, want := range append(tc.want, "sha256:new", "`pulumi up` again") {
 				if err == nil || !strings.Contains(err.Error(), want) || strings.ContainsAny(err.Error(), "\x1b\n") {
@@ -218,7 +219,7 @@ func TestJudge(t *testing.T) {
 		{time.Minute, time.Minute + skew + time.Second, "clock"},
 	} {
 		body := fmt.Sprintf(`{"digest":"d","ready":true,"time":%q,"new":1}`, since.Add(tc.said).Format(time.RFC3339))
-		_, err := judge(content{body: []byte(body), written: since.Add(tc.written)}, since, "d")
+		_, err := judge(&blob.Object{Body: []byte(body), Written: since.Add(tc.written)}, since, "d")
 		if (tc.want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%v: %v", tc, err)
 		}
@@ -231,7 +232,7 @@ func FuzzJudge(f *testing.F) {
 	f.Add([]byte(`{"digest":1}`))
 	since := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 	f.Fuzz(func(t *testing.T, body []byte) {
-		r, err := judge(content{body: body, written: since}, since, "d")
+		r, err := judge(&blob.Object{Body: body, Written: since}, since, "d")
 		if err == nil && (r.Digest != "d" || !r.Ready) {
 			t.Errorf("%s: attested", body)
 		}
@@ -239,6 +240,16 @@ func FuzzJudge(f *testing.F) {
 			t.Errorf("shown: %q", err)
 		}
 	})
+}
+
+// TestHopeless has no identity be no reason to wait.
+func TestHopeless(t *testing.T) {
+	var failed error = &azidentity.AuthenticationFailedError{}
+	for err, want := range map[error]bool{nil: false, fmt.Errorf("x: %w", failed): true, blob.ErrAbsent: false} {
+		if hopeless(err) != want {
+			t.Errorf("%v", err)
+		}
+	}
 }
 
 func TestCheck(t *testing.T) {

@@ -71,7 +71,7 @@ var mayKnow = map[string][]string{
 	"components/describe":        {},
 	"components/patience":        {},
 	"components/rootcertificate": {"components/patience", "gateway/ca"},
-	"components/attestation":     {"components/patience"},
+	"components/attestation":     {"components/patience", "components/blob"},
 	"components/spokelock":       {"components/patience"},
 
 	// The twin's services are Azure's: they know nothing of the product.
