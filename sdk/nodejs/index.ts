@@ -15,11 +15,33 @@ export type Canary = import("./canary").Canary;
 export const Canary: typeof import("./canary").Canary = null as any;
 utilities.lazyLoad(exports, ["Canary"], () => require("./canary"));
 
+export { FoundrySpokeArgs } from "./foundrySpoke";
+export type FoundrySpoke = import("./foundrySpoke").FoundrySpoke;
+export const FoundrySpoke: typeof import("./foundrySpoke").FoundrySpoke = null as any;
+utilities.lazyLoad(exports, ["FoundrySpoke"], () => require("./foundrySpoke"));
+
+export { InspectionCAArgs } from "./inspectionCA";
+export type InspectionCA = import("./inspectionCA").InspectionCA;
+export const InspectionCA: typeof import("./inspectionCA").InspectionCA = null as any;
+utilities.lazyLoad(exports, ["InspectionCA"], () => require("./inspectionCA"));
+
 export { ProviderArgs } from "./provider";
 export type Provider = import("./provider").Provider;
 export const Provider: typeof import("./provider").Provider = null as any;
 utilities.lazyLoad(exports, ["Provider"], () => require("./provider"));
 
+export { SpokeGatewayArgs } from "./spokeGateway";
+export type SpokeGateway = import("./spokeGateway").SpokeGateway;
+export const SpokeGateway: typeof import("./spokeGateway").SpokeGateway = null as any;
+utilities.lazyLoad(exports, ["SpokeGateway"], () => require("./spokeGateway"));
+
+
+// Export sub-modules:
+import * as types from "./types";
+
+export {
+    types,
+};
 
 const _module = {
     version: utilities.getVersion(),
@@ -29,6 +51,12 @@ const _module = {
                 return new AgentSubnet(name, <any>undefined, { urn })
             case "bulkhead:index:Canary":
                 return new Canary(name, <any>undefined, { urn })
+            case "bulkhead:index:FoundrySpoke":
+                return new FoundrySpoke(name, <any>undefined, { urn })
+            case "bulkhead:index:InspectionCA":
+                return new InspectionCA(name, <any>undefined, { urn })
+            case "bulkhead:index:SpokeGateway":
+                return new SpokeGateway(name, <any>undefined, { urn })
             default:
                 throw new Error(`unknown resource type ${type}`);
         }

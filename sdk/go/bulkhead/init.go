@@ -25,6 +25,12 @@ func (m *module) Construct(ctx *pulumi.Context, name, typ, urn string) (r pulumi
 		r = &AgentSubnet{}
 	case "bulkhead:index:Canary":
 		r = &Canary{}
+	case "bulkhead:index:FoundrySpoke":
+		r = &FoundrySpoke{}
+	case "bulkhead:index:InspectionCA":
+		r = &InspectionCA{}
+	case "bulkhead:index:SpokeGateway":
+		r = &SpokeGateway{}
 	default:
 		return nil, fmt.Errorf("unknown resource type: %s", typ)
 	}

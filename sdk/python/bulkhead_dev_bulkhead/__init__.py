@@ -8,7 +8,12 @@ import typing
 # Export this package's modules as members:
 from .agent_subnet import *
 from .canary import *
+from .foundry_spoke import *
+from .inspection_ca import *
 from .provider import *
+from .spoke_gateway import *
+from ._inputs import *
+from . import outputs
 _utilities.register(
     resource_modules="""
 [
@@ -18,7 +23,10 @@ _utilities.register(
   "fqn": "bulkhead_dev_bulkhead",
   "classes": {
    "bulkhead:index:AgentSubnet": "AgentSubnet",
-   "bulkhead:index:Canary": "Canary"
+   "bulkhead:index:Canary": "Canary",
+   "bulkhead:index:FoundrySpoke": "FoundrySpoke",
+   "bulkhead:index:InspectionCA": "InspectionCA",
+   "bulkhead:index:SpokeGateway": "SpokeGateway"
   }
  }
 ]

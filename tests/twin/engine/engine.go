@@ -85,10 +85,17 @@ func (e *Engine) Project(dir string) *Stack {
 	return s
 }
 
-// Copy copies a directory of the repository, such as examples/yaml, into a folder of the test.
+// Copy copies a directory of the repository, such as examples/yaml, into a folder of the test
+// within the repository, so that a program in Go is still part of its module.
 func (e *Engine) Copy(dir string) string {
 	e.t.Helper()
-	to := filepath.Join(e.t.TempDir(), filepath.Base(dir))
+	// What begins with an underscore is no part of ./...
+	folder, err := os.MkdirTemp(filepath.Join(Root(), "bin", "twin"), "_copy-")
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	e.t.Cleanup(func() { os.RemoveAll(folder) })
+	to := filepath.Join(folder, filepath.Base(dir))
 	if err := os.CopyFS(to, os.DirFS(filepath.Join(Root(), dir))); err != nil {
 		e.t.Fatal(err)
 	}

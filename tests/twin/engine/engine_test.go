@@ -66,7 +66,7 @@ outputs: {greeting: "hello ${name}"}
 func TestGoProject(t *testing.T) {
 	e := New(t)
 	// The SDK is this module's, so the program is built within it.
-	dir, err := os.MkdirTemp(filepath.Join(Root(), "bin", "twin"), "program-")
+	dir, err := os.MkdirTemp(filepath.Join(Root(), "bin", "twin"), "_program-")
 	if err != nil {
 		t.Fatal(err)
 	}

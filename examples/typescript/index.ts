@@ -1,0 +1,17 @@
+import * as bulkhead from "@bulkhead-dev/bulkhead";
+import * as pulumi from "@pulumi/pulumi";
+
+const config = new pulumi.Config();
+
+const spoke = new bulkhead.FoundrySpoke("spoke", {
+    location: config.get("location") ?? "eastus2",
+    bundleFile: config.require("bundleFile"),
+    addressSpace: ["10.20.0.0/16"],
+    agentPrefix: "10.20.1.0/24",
+    toolCalls: ["api.github.com"],
+    requireApproval: true,
+    deployerAddresses: ["203.0.113.10"],
+});
+
+export const agentSubnetId = spoke.agentSubnetId;
+export const rulesetDigest = spoke.rulesetDigest;
