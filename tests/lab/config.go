@@ -88,6 +88,9 @@ func (l *Lab) WriteRuleset(yaml string) error {
 // workloads names the agents for the audit.
 func (l *Lab) workloads() map[string]any {
 	out := map[string]any{}
+	if l.network.Subnet(agentBridge) == nil {
+		return out
+	}
 	for _, m := range l.network.Subnet(agentBridge).Machines {
 		out[m.Name] = []string{netip.PrefixFrom(m.Addrs[0], 32).String()}
 	}
@@ -124,7 +127,7 @@ func (l *Lab) writeFiles(ruleset string, configure func(map[string]any)) error {
 	}
 	config := map[string]any{
 		"policy":      map[string]any{"file": l.Paths.Ruleset},
-		"agents":      []string{l.network.Subnet(agentBridge).Gate.Masked().String()},
+		"agents":      []string{AgentSubnet.String()},
 		"dns":         map[string]any{"listen": l.NextHop().String() + ":53", "upstream": []string{WireServer.String() + ":53"}},
 		"serviceTags": map[string]any{"file": filepath.Join(dir, "servicetags.json")},
 		"feeds":       map[string]any{"dir": l.feeds()},

@@ -36,26 +36,27 @@ func (h *Host) filter(subnets []Subnet) error {
 		return fmt.Errorf("host %s: %w", h.Name, err)
 	}
 	f := &filters{conn: c, table: c.AddTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: "groups"})}
+	c.DelTable(f.table) // that of a network with fewer subnets
+	f.table = c.AddTable(f.table)
 	accept := nftables.ChainPolicyAccept
 	forward := c.AddChain(&nftables.Chain{Table: f.table, Name: "forward", Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookForward,
 		Priority: nftables.ChainPriorityFilter, Policy: &accept})
 	f.rule(forward, expr.VerdictAccept, known()...)
 	for _, s := range subnets {
 		for _, way := range []struct {
-			name  string
-			rules []Filter
-			dev   expr.MetaKey
-		}{{"out-", s.Outbound, expr.MetaKeyIIFNAME}, {"in-", s.Inbound, expr.MetaKeyOIFNAME}} {
-			if len(way.rules) == 0 {
-				continue
-			}
-			chain := c.AddChain(&nftables.Chain{Table: f.table, Name: way.name + s.Dev})
-			name := make([]byte, unix.IFNAMSIZ)
-			copy(name, s.Dev)
-			f.jump(forward, chain, &expr.Meta{Key: way.dev, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: name})
-			for _, r := range way.rules {
-				if err := f.add(chain, r); err != nil {
-					return fmt.Errorf("host %s: security group of %s: %w", h.Name, s.Dev, err)
+			name   string
+			groups [][]Filter
+			dev    expr.MetaKey
+		}{{"out", s.Outbound, expr.MetaKeyIIFNAME}, {"in", s.Inbound, expr.MetaKeyOIFNAME}} {
+			for i, group := range way.groups {
+				chain := c.AddChain(&nftables.Chain{Table: f.table, Name: fmt.Sprintf("%s%d-%s", way.name, i, s.Dev)})
+				name := make([]byte, unix.IFNAMSIZ)
+				copy(name, s.Dev)
+				f.jump(forward, chain, &expr.Meta{Key: way.dev, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: name})
+				for _, r := range group {
+					if err := f.add(chain, r); err != nil {
+						return fmt.Errorf("host %s: security group of %s: %w", h.Name, s.Dev, err)
+					}
 				}
 			}
 		}
@@ -100,7 +101,7 @@ const (
 func (f *filters) add(c *nftables.Chain, r Filter) error {
 	verdict := expr.VerdictDrop
 	if r.Allow {
-		verdict = expr.VerdictReturn // the other side's group has a say, too
+		verdict = expr.VerdictReturn // the other groups have a say, too
 	}
 	var match []expr.Any
 	for _, a := range []struct {

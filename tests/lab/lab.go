@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"net"
@@ -197,6 +198,20 @@ func (l *Lab) startGateway(ctx context.Context, opt Options) error {
 		return nil
 	}
 	return l.Process.Start(ctx)
+}
+
+// Trust has the agents trust the root of a gateway that decrypts.
+func (l *Lab) Trust(root []byte) error {
+	block, _ := pem.Decode(root)
+	if block == nil {
+		return errors.New("lab: the root is no PEM")
+	}
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return fmt.Errorf("lab: the root: %w", err)
+	}
+	l.Root = cert
+	return os.WriteFile(l.Paths.Trust, slices.Concat(l.CA.PEM, root), 0o644)
 }
 
 // Host returns a host by name, nil if there is none.

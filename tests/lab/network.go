@@ -34,8 +34,9 @@ type Subnet struct {
 	Table []Route
 	// Isolated machines reach each other by way of the fabric and its routes, as Azure's do.
 	Isolated bool
-	// Outbound and Inbound are its network security group, in order; empty: none.
-	Outbound, Inbound []Filter
+	// Outbound and Inbound are its network security groups, each in order. All of them have
+	// to let a flow through; empty: none is there.
+	Outbound, Inbound [][]Filter
 }
 
 // Machine is a host to be.
@@ -101,13 +102,16 @@ func (n *Network) link(a netip.Addr) string {
 	return ""
 }
 
-// Closed reports whether the agents' security group drops what goes to an address and a port.
+// Closed reports whether the agents' security groups drop what goes to an address and a port.
 func (n *Network) Closed(dst netip.Addr, proto policy.Proto, port uint16) bool {
-	for _, f := range n.Subnet(agentBridge).Outbound {
-		if (f.Proto == 0 || f.Proto == proto) &&
-			(len(f.Dst) == 0 || slices.ContainsFunc(f.Dst, func(p netip.Prefix) bool { return p.Contains(dst) })) &&
-			(len(f.Ports) == 0 || slices.ContainsFunc(f.Ports, func(r policy.PortRange) bool { return r.Lo <= port && port <= r.Hi })) {
-			return !f.Allow
+	for _, group := range n.Subnet(agentBridge).Outbound {
+		i := slices.IndexFunc(group, func(f Filter) bool {
+			return (f.Proto == 0 || f.Proto == proto) &&
+				(len(f.Dst) == 0 || slices.ContainsFunc(f.Dst, func(p netip.Prefix) bool { return p.Contains(dst) })) &&
+				(len(f.Ports) == 0 || slices.ContainsFunc(f.Ports, func(r policy.PortRange) bool { return r.Lo <= port && port <= r.Hi }))
+		})
+		if i >= 0 && !group[i].Allow {
+			return true
 		}
 	}
 	return false

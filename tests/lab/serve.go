@@ -10,10 +10,10 @@ var attackerPorts = []string{"22", "4444", "5432", "8443"}
 
 // serve starts what stands on the hosts.
 func (l *Lab) serve() error {
-	for _, name := range l.present(Internet, Attacker, PrivateEndpoints, Database, Platform, ResearchAgent) {
+	for _, name := range l.present(Internet, Attacker, PrivateEndpoints, Database, Platform) {
 		l.Sites[name] = newWebsite(name)
 	}
-	for _, start := range []func() error{l.serveNames, l.serveWeb, l.serveAttacker} {
+	for _, start := range []func() error{l.serveNames, l.serveWeb, l.serveAttacker, l.serveAgents} {
 		if err := start(); err != nil {
 			return err
 		}
@@ -55,7 +55,21 @@ func (l *Lab) serveWeb() error {
 			return err
 		}
 	}
-	for _, name := range l.present(Internet, Attacker, Platform, ResearchAgent) {
+	for _, name := range l.present(Internet, Attacker, Platform) {
+		if err := l.Sites[name].serveHTTP(l.Host(name), 80); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// serveAgents has one agent offer something to the others.
+func (l *Lab) serveAgents() error {
+	for _, name := range l.present(ResearchAgent) {
+		if l.Sites[name] != nil {
+			continue
+		}
+		l.Sites[name] = newWebsite(name)
 		if err := l.Sites[name].serveHTTP(l.Host(name), 80); err != nil {
 			return err
 		}

@@ -3,6 +3,7 @@ package lab
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -72,7 +73,7 @@ const firstTable = 100
 
 // build creates the hosts and their wires, and routes as an Azure virtual network does.
 func (l *Lab) build() error {
-	fabric, err := l.addHost(Machine{Name: Fabric, Addrs: []netip.Addr{l.network.Subnet(agentBridge).Gate.Addr()}})
+	fabric, err := l.addHost(Machine{Name: Fabric, Addrs: []netip.Addr{l.network.Subnets[0].Gate.Addr()}})
 	if err != nil {
 		return err
 	}
@@ -111,6 +112,30 @@ func (l *Lab) build() error {
 	return fabric.filter(l.network.Subnets)
 }
 
+// Join adds a subnet to a lab that is up, with its machines and what stands on them.
+func (l *Lab) Join(s Subnet) error {
+	fabric := l.Host(Fabric)
+	l.network.Subnets = append(l.network.Subnets, s)
+	// Closed before anything is in it: its routes and groups come first.
+	if len(s.Machines) > 1 {
+		if err := l.addSwitch(fabric, &s); err != nil {
+			return err
+		}
+	}
+	if err := fabric.filter(l.network.Subnets); err != nil {
+		return err
+	}
+	if len(s.Table) > 0 {
+		if err := l.routes(fabric, s, firstTable+len(l.network.Subnets)-1); err != nil {
+			return err
+		}
+	}
+	if err := l.addMachines(fabric, &s); err != nil {
+		return err
+	}
+	return l.serveAgents()
+}
+
 // routes makes packets from a subnet follow its own table before the fabric's.
 func (l *Lab) routes(fabric *Host, s Subnet, table int) error {
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
@@ -147,7 +172,8 @@ func (l *Lab) Network() *Network { return l.network }
 
 // IsAgent reports whether a host is in the agents' subnet.
 func (l *Lab) IsAgent(h *Host) bool {
-	return h.Name != Fabric && l.network.Subnet(agentBridge).Gate.Contains(h.Addr)
+	s := l.network.Subnet(agentBridge)
+	return s != nil && slices.ContainsFunc(s.Machines, func(m Machine) bool { return m.Name == h.Name })
 }
 
 // RouteToGateway adds a route of the agent subnet that has the gateway as its next
@@ -165,16 +191,22 @@ func (l *Lab) RouteToGateway(p netip.Prefix) error {
 // addSubnet creates the machines of a subnet and joins them to the fabric: one by a cable,
 // several by a switch.
 func (l *Lab) addSubnet(fabric *Host, s *Subnet) error {
-	if len(s.Machines) != 1 {
-		if err := fabric.bridge(s.Dev); err != nil {
+	if len(s.Machines) > 1 {
+		if err := l.addSwitch(fabric, s); err != nil {
 			return err
 		}
-		if s.Isolated {
-			if err := fabric.answerForNeighbours(s.Dev); err != nil {
-				return err
-			}
-		}
 	}
+	return l.addMachines(fabric, s)
+}
+
+func (l *Lab) addSwitch(fabric *Host, s *Subnet) error {
+	if err := fabric.bridge(s.Dev); err != nil || !s.Isolated {
+		return err
+	}
+	return fabric.answerForNeighbours(s.Dev)
+}
+
+func (l *Lab) addMachines(fabric *Host, s *Subnet) error {
 	for i, m := range s.Machines {
 		h, err := l.addHost(m)
 		if err != nil {

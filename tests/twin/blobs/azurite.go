@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 )
@@ -59,7 +60,7 @@ func startAzurite(dir, certificate, key string, accounts []string) (*azurite, er
 	}
 	var trouble strings.Builder
 	cmd.Stderr = &trouble
-	if err := cmd.Start(); err != nil {
+	if err := startBound(cmd); err != nil {
 		return nil, fmt.Errorf("blobs: Azurite: %w", err)
 	}
 	for lines := bufio.NewScanner(out); lines.Scan(); {
@@ -71,6 +72,19 @@ func startAzurite(dir, certificate, key string, accounts []string) (*azurite, er
 	cmd.Process.Kill()
 	cmd.Wait()
 	return nil, fmt.Errorf("blobs: Azurite did not start: %s", trouble.String())
+}
+
+// startBound starts a command from a thread that is kept: the death signal follows the thread
+// that started the child, and Go ends threads of goroutines that were locked to them, as
+// tests/lab's are.
+func startBound(cmd *exec.Cmd) error {
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		started <- cmd.Start()
+		select {} // with this process
+	}()
+	return <-started
 }
 
 func (a *azurite) stop() {

@@ -7,8 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
-	"slices"
+	"reflect"
 
 	"github.com/miekg/dns"
 
@@ -23,29 +22,51 @@ type Options struct {
 	Front *front.Front
 	// Tokens is the metadata service of the machine with an id, as far as tokens go.
 	Tokens func(machine string) (http.Handler, error)
-	// Wait has Up return when the gateway is ready, not when it was started.
-	Wait bool
 	// Progress is told what is being done; nil is fine.
 	Progress func(string)
 }
 
-// Up boots a state. ctx bounds the building; Down of the lab ends it. lab.Enter must have been
-// called.
-func Up(ctx context.Context, opt Options) (*lab.Lab, error) {
+// Spoke is a state that lives.
+type Spoke struct {
+	*lab.Lab
+}
+
+// Network describes a state's network to the lab. The error is ErrNoGateway while there is no
+// machine to boot.
+func Network(s State) (*lab.Network, error) {
+	p, _, err := s.plan()
+	if err != nil {
+		return nil, err
+	}
+	return p.network, nil
+}
+
+func (s State) plan() (*plan, *resources, error) {
+	r, err := s.read()
+	if err != nil {
+		return nil, nil, fmt.Errorf("boot: %w", err)
+	}
+	p, err := r.plan()
+	if err != nil {
+		return nil, nil, fmt.Errorf("boot: %w", err)
+	}
+	p.network.NextHop = p.network.Machine(lab.Gateway)
+	return p, r, nil
+}
+
+// Up boots a state: the network, and the machine that is its gateway, which is started and not waited
+// for. ctx bounds the building; Down ends it. lab.Enter must have been called.
+func Up(ctx context.Context, opt Options) (*Spoke, error) {
 	say := opt.Progress
 	if say == nil {
 		say = func(string) {}
 	}
-	r, err := opt.State.read()
+	p, r, err := opt.State.plan()
 	if err != nil {
-		return nil, fmt.Errorf("boot: %w", err)
-	}
-	p, err := r.plan()
-	if err != nil {
-		return nil, fmt.Errorf("boot: %w", err)
+		return nil, err
 	}
 	userData := deref(r.machines[p.gateway].Properties.UserData)
-	config, _, err := parseUserData(userData)
+	config, err := parseUserData(userData)
 	if err != nil {
 		return nil, fmt.Errorf("boot: %s: %w", name(p.gateway), err)
 	}
@@ -53,8 +74,7 @@ func Up(ctx context.Context, opt Options) (*lab.Lab, error) {
 	if err != nil {
 		return nil, fmt.Errorf("boot: %s: %w", name(p.gateway), err)
 	}
-	p.network.NextHop = p.network.Machine(lab.Gateway)
-	l, err := lab.Up(ctx, lab.Options{Network: p.network, Gateway: "/usr/bin/bulkhead", Idle: true, Progress: say})
+	l, err := lab.Up(ctx, lab.Options{Network: p.network, Gateway: "/usr/bin/bulkhead", Idle: true})
 	if err != nil {
 		return nil, err
 	}
@@ -62,29 +82,41 @@ func Up(ctx context.Context, opt Options) (*lab.Lab, error) {
 		say string
 		do  func() error
 	}{
-		{"storage accounts and vaults, under Azure's names", func() error { return serveAzure(l, opt.Front) }},
-		{"cloud-init: the files of the machine's user data", func() error {
+		{"storage accounts and vaults answer under Azure's names", func() error { return serveAzure(l, opt.Front) }},
+		{"cloud-init writes the files of the user data", func() error {
 			l.Sites[lab.Platform].Handle(lab.Metadata.String(), instance(p.network.NextHop, userData, tokens))
-			roots, err := os.ReadFile(opt.Front.CAFile())
-			if err != nil {
-				return err
-			}
-			return prepare(l.Host(lab.Gateway), config, slices.Concat(roots, l.CA.PEM))
+			return prepare(l, config, opt.Front.CAFile())
 		}},
-		{"bulkhead-setup: the release, with the machine's own identity", func() error { return setUp(ctx, l.Host(lab.Gateway), say) }},
-		{"bulkhead-lockdown.service and bulkhead.service", func() error { return start(ctx, l) }},
+		{"bulkhead-setup fetches the release with the machine's own identity, and checks its digest", func() error { return setUp(ctx, l.Host(lab.Gateway), say) }},
+		{"bulkhead-lockdown.service, then bulkhead.service", func() error { return start(ctx, l) }},
 	} {
 		say(step.say)
 		if err := step.do(); err != nil {
 			return nil, errors.Join(fmt.Errorf("boot: %s: %w", step.say, err), l.Down())
 		}
 	}
-	if opt.Wait {
-		if err := l.Process.WaitReady(ctx); err != nil {
-			return nil, errors.Join(fmt.Errorf("boot: %w", err), l.Down())
+	return &Spoke{l}, nil
+}
+
+// Follow adds the subnets that a state has and the spoke has not yet. What is there may not have
+// changed meanwhile: to see that, boot the state anew.
+func (s *Spoke) Follow(state State) error {
+	want, err := Network(state)
+	if err != nil {
+		return err
+	}
+	for _, sub := range want.Subnets {
+		here := s.Network().Subnet(sub.Dev)
+		switch {
+		case here == nil:
+			if err := s.Join(sub); err != nil {
+				return fmt.Errorf("boot: subnet %s: %w", sub.Dev, err)
+			}
+		case !reflect.DeepEqual(*here, sub):
+			return fmt.Errorf("boot: subnet %s has changed: boot the state anew", sub.Dev)
 		}
 	}
-	return l, nil
+	return nil
 }
 
 // serveAzure puts the data planes where Azure's resolver says that they are.

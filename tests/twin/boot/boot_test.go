@@ -3,6 +3,7 @@ package boot_test
 import (
 	"encoding/json"
 	"errors"
+	"maps"
 	"strings"
 	"testing"
 
@@ -22,8 +23,15 @@ func ruleset() []byte {
 // published, reports it, and holds against the kill chain.
 func TestSpoke(t *testing.T) {
 	put(t, "policy/ruleset.json", ruleset(), 1)
-	ctx, l := up(t, state(t, nil))
-	err := killchain.Run(ctx, l, lab.InvoiceAgent, func(r killchain.Result) {
+	whole := published(t)
+	early := maps.Clone(whole) // the agents' subnet is made once the gateway has reported
+	delete(early, agents)
+	delete(early, canary)
+	ctx, l := up(t, early)
+	if err := l.Follow(whole); err != nil {
+		t.Fatal(err)
+	}
+	err := killchain.Run(ctx, l.Lab, lab.InvoiceAgent, func(r killchain.Result) {
 		t.Logf("%-34s %-8s %-28s %s %s", r.Step, r.Verdict, r.Saw, r.Rule, r.Reason)
 		if !r.OK {
 			t.Errorf("%s: %s", r.Step, r.Problem)

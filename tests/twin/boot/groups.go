@@ -108,11 +108,8 @@ func (t tags) defaults(direction armnetwork.SecurityRuleDirection) []lab.Filter 
 	return []lab.Filter{within, {Src: []netip.Prefix{host}, Allow: true}, {}}
 }
 
-// filters are a group's rules in one direction, in order; none without a group.
+// filters are a group's rules in one direction, in order.
 func (t tags) filters(g *armnetwork.SecurityGroup, direction armnetwork.SecurityRuleDirection) ([]lab.Filter, error) {
-	if g == nil {
-		return nil, nil
-	}
 	var rules []*armnetwork.SecurityRule
 	if g.Properties != nil {
 		rules = slices.Clone(g.Properties.SecurityRules)

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -34,21 +35,21 @@ type cloudConfig struct {
 	Run []string `yaml:"runcmd"`
 }
 
-func parseUserData(encoded string) (*cloudConfig, []byte, error) {
+func parseUserData(encoded string) (*cloudConfig, error) {
 	data, err := base64.StdEncoding.DecodeString(encoded)
 	if err != nil {
-		return nil, nil, fmt.Errorf("user data: %w", err)
+		return nil, fmt.Errorf("user data: %w", err)
 	}
 	if !bytes.HasPrefix(data, []byte("#cloud-config\n")) {
-		return nil, nil, errors.New("user data: it does not begin with #cloud-config, so cloud-init would not take it for that")
+		return nil, errors.New("user data: it does not begin with #cloud-config, so cloud-init would not take it for that")
 	}
 	c := &cloudConfig{}
 	dec := yaml.NewDecoder(bytes.NewReader(data))
 	dec.KnownFields(true)
 	if err := dec.Decode(c); err != nil {
-		return nil, nil, fmt.Errorf("user data: %w", err)
+		return nil, fmt.Errorf("user data: %w", err)
 	}
-	return c, data, nil
+	return c, nil
 }
 
 // Folders of the machine that its software is written into.
@@ -58,6 +59,7 @@ var ownFolders = []string{"/etc", "/usr/bin", "/usr/local/sbin", "/var/lib", "/v
 const systemctl = "#!/bin/sh\necho \"$@\" >>/var/log/systemctl\n"
 
 const (
+	rootFile      = "/etc/bulkhead/root.crt"
 	setupProgram  = "/usr/local/sbin/bulkhead-setup"
 	lockdownUnit  = "/etc/systemd/system/bulkhead-lockdown.service"
 	gatewayUnit   = "/etc/systemd/system/bulkhead.service"
@@ -71,7 +73,8 @@ const (
 // prepare is cloud-init's part: the files of the user data. Its commands are systemd's and the
 // kernel's of this machine; what they do about the network is done here: nothing is forwarded
 // before the gateway says so.
-func prepare(h *lab.Host, c *cloudConfig, roots []byte) error {
+func prepare(l *lab.Lab, c *cloudConfig, azure string) error {
+	h := l.Host(lab.Gateway)
 	if err := h.Overlay(ownFolders...); err != nil {
 		return err
 	}
@@ -91,11 +94,20 @@ func prepare(h *lab.Host, c *cloudConfig, roots []byte) error {
 		if err := h.WriteFile(f.Path, []byte(f.Content), os.FileMode(mode)); err != nil {
 			return err
 		}
+		if f.Path == rootFile {
+			if err := l.Trust([]byte(f.Content)); err != nil { // what an agent's image would have
+				return err
+			}
+		}
 	}
 	if err := h.WriteFile("/usr/bin/systemctl", []byte(systemctl), 0o755); err != nil {
 		return err
 	}
-	return h.WriteFile(rootsFile, roots, 0o644)
+	roots, err := os.ReadFile(azure)
+	if err != nil {
+		return err
+	}
+	return h.WriteFile(rootsFile, slices.Concat(roots, l.CA.PEM), 0o644)
 }
 
 // environment is what a service has of one; nothing of this process's may reach it.

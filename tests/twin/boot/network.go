@@ -1,6 +1,7 @@
 package boot
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -34,6 +35,9 @@ var (
 	endpointTags = map[string]string{"Microsoft.Storage": "Storage", "Microsoft.KeyVault": "AzureKeyVault"}
 )
 
+// ErrNoGateway says that a state has no machine to boot, yet or any more.
+var ErrNoGateway = errors.New("no machine has user data: there is no gateway to boot")
+
 // plan is a network to build, and which machine boots.
 type plan struct {
 	network *lab.Network
@@ -52,10 +56,7 @@ func (r *resources) plan() (*plan, error) {
 		p.network.Space = append(p.network.Space, s...)
 	}
 	agents := r.agentSubnet()
-	if agents == "" {
-		return nil, fmt.Errorf("no subnet is delegated to %s: there is nowhere to put an agent", delegation)
-	}
-	for i, id := range r.subnetIDs() {
+	for _, id := range r.subnetIDs() {
 		s, err := r.members(id, agents, p)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", id, err)
@@ -64,7 +65,10 @@ func (r *resources) plan() (*plan, error) {
 			continue
 		}
 		if s.Dev == "" {
-			s.Dev = fmt.Sprintf("subnet%d", i)
+			s.Dev = fmt.Sprintf("s-%.12s", name(id)) // an interface's name is short
+		}
+		if p.network.Subnet(s.Dev) != nil {
+			return nil, fmt.Errorf("%s: the lab has a subnet of that name", id)
 		}
 		if err := r.govern(id, s); err != nil {
 			return nil, fmt.Errorf("%s: %w", id, err)
@@ -72,7 +76,7 @@ func (r *resources) plan() (*plan, error) {
 		p.network.Subnets = append(p.network.Subnets, *s)
 	}
 	if p.gateway == "" {
-		return nil, fmt.Errorf("no machine has user data: there is no gateway to boot")
+		return nil, ErrNoGateway
 	}
 	p.neighbours(r)
 	p.network.Subnets = append(p.network.Subnets, lab.World()...)
@@ -245,22 +249,34 @@ func (r *resources) govern(subnet string, s *lab.Subnet) error {
 		known = append(known, p.Prefixes...)
 	}
 	t := newTags(known, user, serviceTags)
-	if props.NetworkSecurityGroup != nil {
-		g := r.groups[id(props.NetworkSecurityGroup.ID)]
-		if g == nil {
-			return fmt.Errorf("security group %s is not in the state", deref(props.NetworkSecurityGroup.ID))
+	groups := []*armnetwork.SecurityGroup{props.NetworkSecurityGroup}
+	for _, nicID := range r.nicIDs() {
+		nic := r.nics[nicID]
+		if addr, _ := address(nic, subnet); !addr.IsValid() || nic.Properties.NetworkSecurityGroup == nil {
+			continue
 		}
-		if s.Outbound, err = t.filters(g, armnetwork.SecurityRuleDirectionOutbound); err != nil {
-			return err
+		if len(s.Machines) > 1 {
+			return fmt.Errorf("%s has a security group of its own, and a neighbour: the lab's groups are subnets'", nicID)
 		}
-		if s.Inbound, err = t.filters(g, armnetwork.SecurityRuleDirectionInbound); err != nil {
-			return err
-		}
+		groups = append(groups, nic.Properties.NetworkSecurityGroup)
 	}
-	for nicID, nic := range r.nics {
-		if addr, _ := address(nic, subnet); addr.IsValid() && nic.Properties.NetworkSecurityGroup != nil {
-			return fmt.Errorf("%s has a security group of its own, and the lab's are subnets'", nicID)
+	for _, ref := range groups {
+		if ref == nil {
+			continue
 		}
+		g := r.groups[id(ref.ID)]
+		if g == nil {
+			return fmt.Errorf("security group %s is not in the state", deref(ref.ID))
+		}
+		out, err := t.filters(g, armnetwork.SecurityRuleDirectionOutbound)
+		if err != nil {
+			return err
+		}
+		in, err := t.filters(g, armnetwork.SecurityRuleDirectionInbound)
+		if err != nil {
+			return err
+		}
+		s.Outbound, s.Inbound = append(s.Outbound, out), append(s.Inbound, in)
 	}
 	return nil
 }

@@ -35,6 +35,7 @@ const (
 	group   = "/subscriptions/S/resourceGroups/spoke/providers/"
 	vm      = group + "Microsoft.Compute/virtualMachines/gateway"
 	agents  = group + "Microsoft.Network/virtualNetworks/vnet/subnets/agents"
+	canary  = group + "Microsoft.Network/virtualNetworks/vnet/subnets/canary"
 	table   = group + "Microsoft.Network/routeTables/agents-routes"
 	nsg     = group + "Microsoft.Network/networkSecurityGroups/agents-nsg"
 )
@@ -173,8 +174,8 @@ func release(t *testing.T) []byte {
 	return out.Bytes()
 }
 
-// state is the spoke of testdata with a machine that has user data, after change has had its way.
-func state(t *testing.T, change func(boot.State)) boot.State {
+// spoke is that of testdata, with a machine that has user data.
+func spoke(t *testing.T, userData []byte) boot.State {
 	t.Helper()
 	text, err := os.ReadFile("testdata/spoke.json")
 	if err != nil {
@@ -184,6 +185,13 @@ func state(t *testing.T, change func(boot.State)) boot.State {
 	if err := json.Unmarshal(text, &s); err != nil {
 		t.Fatal(err)
 	}
+	edit(t, s, vm, `"properties": {`, `"properties": {"userData": "`+base64.StdEncoding.EncodeToString(userData)+`", `)
+	return s
+}
+
+// published is the spoke whose user data names a release that was published.
+func published(t *testing.T) boot.State {
+	t.Helper()
 	bundle := release(t)
 	digest := sha256.Sum256(bundle)
 	put(t, "bundle/gateway.tar.gz", bundle, 0)
@@ -193,11 +201,7 @@ func state(t *testing.T, change func(boot.State)) boot.State {
 	if err != nil {
 		t.Fatal(err)
 	}
-	edit(t, s, vm, `"properties": {`, `"properties": {"userData": "`+base64.StdEncoding.EncodeToString(userData)+`", `)
-	if change != nil {
-		change(s)
-	}
-	return s
+	return spoke(t, userData)
 }
 
 // edit replaces text in a resource.
@@ -210,11 +214,11 @@ func edit(t *testing.T, s boot.State, id, old, new string) {
 	s[id] = json.RawMessage(text)
 }
 
-func up(t *testing.T, s boot.State) (context.Context, *lab.Lab) {
+func up(t *testing.T, s boot.State) (context.Context, *boot.Spoke) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
-	l, err := boot.Up(ctx, boot.Options{State: s, Front: data.Front, Wait: true, Progress: func(s string) { t.Log(s) },
+	l, err := boot.Up(ctx, boot.Options{State: s, Front: data.Front, Progress: func(s string) { t.Log(s) },
 		Tokens: func(id string) (http.Handler, error) { return data.Identity.IMDS(machine), nil }})
 	if err != nil {
 		t.Fatal(err)
@@ -227,5 +231,8 @@ func up(t *testing.T, s boot.State) (context.Context, *lab.Lab) {
 			t.Error(err)
 		}
 	})
+	if err := l.Process.WaitReady(ctx); err != nil {
+		t.Fatal(err)
+	}
 	return ctx, l
 }
