@@ -1,0 +1,264 @@
+package arm
+
+import (
+	"slices"
+	"strings"
+)
+
+// accountRules. What network injection asks of a subnet is Container Apps' list and Foundry's
+// own (learn.microsoft.com/azure/foundry/agents/how-to/virtual-networks).
+func accountRules(o *operation) error {
+	p := o.body.Object("properties")
+	domain := p.Text("customSubDomainName")
+	if _, gone := o.s.Deleted[o.id.Key()]; gone && o.old == nil {
+		if !p.True("restore") {
+			return failure(409, "FlagMustBeSetForRestore", "An existing resource with ID '%s' has been soft-deleted. To restore the resource, you must specify 'restore' to be 'true' in the property. If you don't want to restore existing resource, please purge it first.", o.id)
+		}
+		o.s.move(o.s.Deleted, o.s.Resources, o.id.text)
+		o.old = o.s.view(o.s.get(o.id.text))
+	}
+	if o.body.Text("kind") == "" || o.body.Text("sku", "name") == "" {
+		return failure(400, "InvalidRequestContent", "An account needs a kind and a SKU.")
+	}
+	if domain != "" {
+		same1 := func(r *Resource) bool {
+			return same(r.Type, typeAccount) && !same(r.ID, o.id.text) && same(r.Body.Text("properties", "customSubDomainName"), domain)
+		}
+		if len(o.s.where(same1)) > 0 || slices.ContainsFunc(deletedOf(o.s), same1) || slices.Contains(o.s.Settings.TakenNames, domain) {
+			return failure(409, "CustomDomainInUse", "Please pick a different name. The subdomain name '%s' is not available as it's already used by a resource.", domain)
+		}
+	}
+	injections := p.List("networkInjections")
+	if o.old != nil {
+		q := o.old.Object("properties")
+		if !injected(q.List("networkInjections"), injections) {
+			return failure(400, "NetworkInjectionsCannotBeChanged", "The property networkInjections of account %s can only be set when the account is created.", o.id.Name())
+		}
+		if was := q.Text("customSubDomainName"); was != "" && was != domain {
+			return failure(400, "CustomSubDomainNameCannotBeChanged", "The custom subdomain name of account %s cannot be changed.", o.id.Name())
+		}
+		if p.At("allowProjectManagement") != nil && q.True("allowProjectManagement") != p.True("allowProjectManagement") {
+			return failure(400, "AllowProjectManagementCannotBeChanged", "The property allowProjectManagement of account %s can only be set when the account is created.", o.id.Name())
+		}
+		return nil
+	}
+	if len(injections) > 1 {
+		return failure(400, "InvalidNetworkInjections", "Account %s has more than one network injection.", o.id.Name())
+	}
+	for _, i := range injections {
+		if !same(o.body.Text("kind"), "AIServices") || domain == "" || !p.True("allowProjectManagement") {
+			return failure(400, "InvalidNetworkInjections", "Network injection needs an account of the kind AIServices with a custom subdomain name and allowProjectManagement.")
+		}
+		if err := o.inject(i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func deletedOf(s *State) []*Resource {
+	var all []*Resource
+	for _, r := range s.Deleted {
+		all = append(all, r)
+	}
+	return all
+}
+
+func injected(a, b []Object) bool {
+	return slices.EqualFunc(a, b, func(x, y Object) bool {
+		return x.Text("scenario") == y.Text("scenario") && same(x.Text("subnetArmId"), y.Text("subnetArmId")) && x.True("useMicrosoftManagedNetwork") == y.True("useMicrosoftManagedNetwork")
+	})
+}
+
+// inject checks the subnet of a network injection.
+func (o *operation) inject(i Object) error {
+	if i.Text("scenario") != "agent" {
+		return failure(400, "InvalidNetworkInjections", "The scenario of a network injection is 'agent', not '%s'.", i.Text("scenario"))
+	}
+	subnet := o.s.get(i.Text("subnetArmId"))
+	if i.True("useMicrosoftManagedNetwork") {
+		if subnet != nil {
+			return failure(400, "InvalidNetworkInjections", "A network injection into a network of Microsoft's names no subnet.")
+		}
+		return nil
+	}
+	if subnet == nil || !same(subnet.Type, typeSubnet) {
+		return unknownReference(o.id, i.Text("subnetArmId"))
+	}
+	if vnet := o.s.get(up(subnet.ID)); vnet.Body.Text("location") != o.body.Text("location") {
+		return failure(400, "InvalidNetworkInjections", "Account %s must be in the location of its virtual network, %s.", o.id.Name(), vnet.Body.Text("location"))
+	}
+	d := delegations(subnet.Body)
+	if len(d) != 1 || !same(d[0], delegation) {
+		return failure(400, "SubnetNotDelegated", "The subnet %s must be delegated to '%s'.", subnet.ID, delegation)
+	}
+	if users := residents(o.s, subnet.ID); len(users) > 0 {
+		return failure(400, "SubnetAlreadyInUse", "Subnet already in use: %s is used by %s.", subnet.ID, strings.Join(users, ", "))
+	}
+	return o.settle(subnet, 27)
+}
+
+func accountFill(o *operation, r *Resource) {
+	p := o.body.Object("properties")
+	if p == nil {
+		p = Object{}
+		o.body["properties"] = map[string]any(p)
+	}
+	domain := p.Text("customSubDomainName")
+	if domain == "" {
+		p.Set("https://"+o.body.Text("location")+".api.cognitive.microsoft.com/", "endpoint")
+	} else {
+		p.Set("https://"+domain+".cognitiveservices.azure.com/", "endpoint")
+		p.Set(map[string]any{"AI Foundry API": "https://" + domain + ".services.ai.azure.com/", "OpenAI Language Model Instance API": "https://" + domain + ".openai.azure.com/"}, "endpoints")
+	}
+	p.Default("Enabled", "publicNetworkAccess")
+	p.Remove("restore")
+	identities(o, r)
+}
+
+// accountAfter: with network injection Azure makes the account's capability host itself. If the
+// delegation is spelled in another case, that fails, long after the account was made.
+func accountAfter(o *operation, r *Resource) error {
+	injections := r.Body.List("properties", "networkInjections")
+	if o.old != nil || len(injections) == 0 || injections[0].True("useMicrosoftManagedNetwork") {
+		return nil
+	}
+	id, err := ParseID(r.ID + "/capabilityHosts/" + last(r.ID) + "@aml_aiagentservice")
+	if err != nil {
+		return err
+	}
+	err = o.s.put(id, Object{"properties": map[string]any{"capabilityHostKind": "Agents", "customerSubnet": injections[0].Text("subnetArmId")}})
+	if Code(err) == codeWrongCase {
+		host := o.s.get(id.text)
+		host.Body.Set("Failed", "properties", "provisioningState")
+		return nil
+	}
+	return err
+}
+
+const codeWrongCase = "CapabilityHostProvisioningFailed"
+
+func accountHostRules(o *operation) error {
+	if err := o.host(); err != nil {
+		return err
+	}
+	id := o.body.Text("properties", "customerSubnet")
+	injections := o.s.get(o.id.Parent()).Body.List("properties", "networkInjections")
+	if id == "" {
+		return nil
+	}
+	if len(injections) == 0 || !same(injections[0].Text("subnetArmId"), id) {
+		return failure(400, "InvalidCustomerSubnet", "The customer subnet %s of capability host %s is not the one of the account's network injection.", id, o.id.Name())
+	}
+	if d := delegations(o.s.get(id).Body); len(d) != 1 || d[0] != delegation {
+		o.accepted = failure(400, codeWrongCase, "Invalid vnet resource ID provided, or the virtual network could not be found.")
+	}
+	return nil
+}
+
+// host holds the rules of every capability host: one to a scope, and no update
+// (learn.microsoft.com/azure/foundry/agents/concepts/capability-hosts).
+func (o *operation) host() error {
+	for _, other := range o.s.parts(o.id.Parent(), o.kind.name) {
+		if !same(other.ID, o.id.text) {
+			return failure(409, "Conflict", "There is an existing Capability Host with name: %s, provisioning state: %s for workspace: %s, cannot create a new Capability Host with name: %s for the same ClientId.", last(other.ID), other.Body.Text("properties", "provisioningState"), o.id.Parent(), o.id.Name())
+		}
+		if state := other.Body.Text("properties", "provisioningState"); state != "Succeeded" && state != "Failed" {
+			return failure(409, "Conflict", "Create: Capability Host %s is currently in non creating, retry after its complete: %s", o.id.Name(), o.id.Parent())
+		}
+	}
+	if o.old == nil {
+		return nil
+	}
+	for _, k := range []string{"capabilityHostKind", "customerSubnet", "vectorStoreConnections", "storageConnections", "threadStorageConnections", "aiServicesConnections"} {
+		if text(o.old.At("properties", k)) != text(o.body.At("properties", k)) && !(k == "customerSubnet" && o.body.At("properties", k) == nil) {
+			return failure(400, "BadRequest", "Capability Host %s cannot be updated: %s. Delete it and create it anew.", o.id.Name(), k)
+		}
+	}
+	if o.body.Text("properties", "customerSubnet") == "" && o.old.Text("properties", "customerSubnet") != "" {
+		o.body.Set(o.old.Text("properties", "customerSubnet"), "properties", "customerSubnet")
+	}
+	return nil
+}
+
+func projectHostRules(o *operation) error {
+	if err := o.host(); err != nil {
+		return err
+	}
+	account := up(o.id.Parent())
+	ready := false
+	for _, h := range o.s.parts(account, typeAccountHost) {
+		ready = ready || h.Body.Text("properties", "provisioningState") == "Succeeded"
+	}
+	if !ready {
+		return failure(400, "BadRequest", "The account %s has no capability host that succeeded; the project's comes after it.", account)
+	}
+	given := 0
+	for _, k := range []string{"vectorStoreConnections", "storageConnections", "threadStorageConnections"} {
+		all := o.body.Texts("properties", k)
+		if len(all) > 0 {
+			given++
+		}
+		for _, name := range all {
+			if len(all) != 1 || name == "" {
+				return failure(400, "BadRequest", "%s must have exactly one connection.", k)
+			}
+			if o.s.get(o.id.Parent()+"/connections/"+name) == nil && o.s.get(account+"/connections/"+name) == nil {
+				return failure(400, "BadRequest", "Connection %s of %s was not found.", name, k)
+			}
+		}
+	}
+	if given != 0 && given != 3 {
+		return failure(400, "BadRequest", "A capability host needs vectorStoreConnections, storageConnections and threadStorageConnections, or none of them.")
+	}
+	return nil
+}
+
+func accountHostRemovable(o *operation) error {
+	for _, host := range o.s.ofType(typeProjectHost) {
+		if strings.HasPrefix(key(host.ID), key(o.id.Parent())+"/") {
+			return failure(409, "Conflict", "Capability Host %s cannot be deleted before the project's, %s.", o.id.Name(), host.ID)
+		}
+	}
+	return nil
+}
+
+func connectionRules(o *operation) error {
+	if o.body.Text("properties", "category") == "" || o.body.Text("properties", "authType") == "" {
+		return failure(400, "InvalidRequestContent", "Connection %s needs a category and an authType.", o.id.Name())
+	}
+	return nil
+}
+
+func projectRules(o *operation) error {
+	account := o.s.get(o.id.Parent())
+	if !account.Body.True("properties", "allowProjectManagement") {
+		return failure(400, "ProjectManagementNotAllowed", "Account %s does not allow projects.", last(account.ID))
+	}
+	if !strings.Contains(o.body.Text("identity", "type"), "Assigned") {
+		return failure(400, "InvalidRequestContent", "Project %s needs an identity.", o.id.Name())
+	}
+	return o.sameRegion(account)
+}
+
+func projectFill(o *operation, r *Resource) {
+	account := o.s.get(up(r.ID))
+	o.body.Set(map[string]any{"AI Foundry API": "https://" + account.Body.Text("properties", "customSubDomainName") + ".services.ai.azure.com/api/projects/" + last(r.ID)}, "properties", "endpoints")
+	o.body.Set(len(o.s.parts(account.ID, typeProject)) == 0, "properties", "isDefault")
+	identities(o, r)
+}
+
+func projectRemovable(o *operation) error {
+	if hosts := o.s.parts(o.id.text, typeProjectHost); len(hosts) > 0 {
+		return failure(409, "Conflict", "Project %s cannot be deleted before its capability host %s.", o.id.Name(), last(hosts[0].ID))
+	}
+	return nil
+}
+
+// accountRemovable: Azure refuses an account with projects.
+func accountRemovable(o *operation) error {
+	if projects := o.s.parts(o.id.text, typeProject); len(projects) > 0 {
+		return failure(409, "CannotDeleteResource", "Cannot delete resource while nested resources exist. Some existing nested resource IDs include: '%s'. Please delete all nested resources before deleting this resource.", projects[0].ID)
+	}
+	return nil
+}
