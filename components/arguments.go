@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi/errors"
 )
@@ -23,6 +24,20 @@ func (p problems) err() error {
 	}
 	return errors.NewInputPropertiesError("", p...)
 }
+
+// refusal is for programs in Go: one problem a line, where the SDK's own text runs them together.
+type refusal struct{ *errors.InputPropertiesError }
+
+func (r refusal) Error() string {
+	lines := make([]string, len(r.Errors))
+	for i, d := range r.Errors {
+		lines[i] = d.String()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Unwrap keeps the paths.
+func (r refusal) Unwrap() error { return r.InputPropertiesError }
 
 // prefix reads an IPv4 prefix in its canonical form: what Azure would correct or refuse
 // later is refused here.

@@ -49,6 +49,8 @@ type FoundrySpokeArgs struct {
 	RulesetFile *string `pulumi:"rulesetFile,optional"`
 	// Names of the services that agents' tools may call, with the standard ruleset.
 	ToolCalls []string `pulumi:"toolCalls,optional"`
+	// Azure's service-tag file (ServiceTags_Public_….json). With it a preview says how many addresses a group opens.
+	ServiceTagsFile *string `pulumi:"serviceTagsFile,optional"`
 	// Refuse a ruleset that opens more than the deployed one, unless its digest is approvedDigest. Default: false.
 	RequireApproval *bool `pulumi:"requireApproval,optional"`
 	// The digest of the ruleset that somebody has approved.
@@ -321,8 +323,10 @@ func (s *spokeBuilder) ruleset() error {
 	}
 	inputs["publishUrl"] = s.machine.PolicyURL
 	inputs["requireApproval"] = pulumi.Bool(or(s.args.RequireApproval, false))
-	if s.args.ApprovedDigest != nil {
-		inputs["approvedDigest"] = pulumi.String(*s.args.ApprovedDigest)
+	for key, given := range map[string]*string{"approvedDigest": s.args.ApprovedDigest, "serviceTags": s.args.ServiceTagsFile} {
+		if given != nil {
+			inputs[key] = pulumi.String(*given)
+		}
 	}
 	if err := s.ctx.RegisterResource("bulkhead:index:Ruleset", s.name+"-ruleset", inputs, &s.rules, own(s.child)...); err != nil {
 		return err

@@ -265,18 +265,50 @@ func TestSpokeRulesetFile(t *testing.T) {
 	}
 	args := spokeArgs()
 	args.ToolCalls, args.RulesetFile = nil, &file
-	args.RequireApproval, args.ApprovedDigest = new(true), new("sha256:1")
+	args.RequireApproval, args.ApprovedDigest, args.ServiceTagsFile = new(true), new("sha256:1"), new("tags.json")
 	r, err := provisionSpoke(t, args)
 	if err != nil {
 		t.Fatal(err)
 	}
 	got := r.one(t, "Ruleset", "").inputs.Mappable()
 	want := map[string]any{
-		"file": file, "requireApproval": true, "approvedDigest": "sha256:1",
+		"file": file, "requireApproval": true, "approvedDigest": "sha256:1", "serviceTags": "tags.json",
 		"publishUrl": got["publishUrl"],
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("ruleset\n got %v\nwant %v", got, want)
+	}
+}
+
+// A document's diagnostics are on its own paths.
+func TestSpokeTypedRuleset(t *testing.T) {
+	args := spokeArgs()
+	plan, _, err := args.plan()
+	if err != nil {
+		t.Fatal(err)
+	}
+	args.ToolCalls = nil
+	args.Ruleset = standard(&FoundrySpokeArgs{ToolCalls: []string{"api.github.com"}}, &plan)
+	r, err := provisionSpoke(t, args)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := len(r.one(t, "Ruleset", "").plain("rules").([]any)); got != len(args.Ruleset.Rules) {
+		t.Errorf("%d rules arrived, want %d", got, len(args.Ruleset.Rules))
+	}
+	for path, spoil := range map[string]func(d *ruleset.Document){
+		"ruleset.rules[1].webGroups[0]":   func(d *ruleset.Document) { d.Rules[1].WebGroups = []string{"absent"} },
+		"ruleset.webGroups[1].fqdns[0]":   func(d *ruleset.Document) { d.WebGroups[1].FQDNs = []string{"https://x"} },
+		"ruleset.smartGroups[0].cidrs[0]": func(d *ruleset.Document) { d.SmartGroups[0].CIDRs = []string{"10.20.1.0/40"} },
+		"ruleset":                         func(d *ruleset.Document) { d.Rules = d.Rules[:1] }, // nothing for the platform
+	} {
+		args.Ruleset = standard(&FoundrySpokeArgs{ToolCalls: []string{"api.github.com"}}, &plan)
+		spoil(args.Ruleset)
+		_, err := provisionSpoke(t, args)
+		var input *perrors.InputPropertiesError
+		if !errors.As(err, &input) || !slices.ContainsFunc(input.Errors, func(d perrors.InputPropertyErrorDetails) bool { return d.PropertyPath == path }) {
+			t.Errorf("%s: error is %v", path, err)
+		}
 	}
 }
 

@@ -1,10 +1,12 @@
 package components
 
 import (
+	stderrors "errors"
 	"reflect"
 
 	"github.com/pulumi/pulumi-go-provider/infer"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi/errors"
 )
 
 // Version is that of the plugin which the components' own custom resources ask for. The
@@ -33,6 +35,10 @@ func Components() []infer.InferredComponent {
 func registered[C pulumi.ComponentResource](ctx *pulumi.Context, component C, err error) (C, error) {
 	if err != nil {
 		var none C
+		var input *errors.InputPropertiesError
+		if stderrors.As(err, &input) {
+			err = refusal{input}
+		}
 		return none, err
 	}
 	return component, ctx.RegisterResourceOutputs(component, outputs(component))

@@ -1,7 +1,9 @@
 package provider
 
 import (
+	"encoding/json"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -15,6 +17,8 @@ import (
 	"github.com/pulumi/pulumi/sdk/v3/go/property"
 	pulumirpc "github.com/pulumi/pulumi/sdk/v3/proto/go"
 	"google.golang.org/grpc/status"
+
+	"github.com/bulkhead-dev/bulkhead/gateway/policy"
 )
 
 // children answers for every resource that a component makes. It proves that the arguments
@@ -120,7 +124,7 @@ func TestConstruct(t *testing.T) {
 			"location": text("eastus2"), "resourceGroupName": text("rg"), "subnetId": text("subnet"), "address": text("10.20.0.4"), "agentPrefixes": list("10.20.1.0/24"), "bundleFile": text("b.tar.gz"),
 		}, []string{"resourceGroupName", "subnetId"}, []string{"address", "vmIds", "policyUrl", "attestationUrl", "egressAddress"}, "VirtualMachine"},
 		{"FoundrySpoke", map[string]property.Value{
-			"location": text("eastus2"), "bundleFile": text("b.tar.gz"), "toolCalls": list("api.github.com"), "resourceGroupName": text("rg"),
+			"location": text("eastus2"), "bundleFile": text("b.tar.gz"), "resourceGroupName": text("rg"),
 			"peerings":   property.New([]property.Value{object(map[string]property.Value{"remoteVnetId": text("hub"), "prefixes": list("10.30.0.0/16"), "useRemoteGateways": property.New(true)})}),
 			"gateway":    object(map[string]property.Value{"vmSize": text("Standard_D4s_v5"), "zones": list("1")}),
 			"canary":     object(map[string]property.Value{"image": text("registry.example/bulkhead:1")}),
@@ -151,6 +155,28 @@ func TestConstruct(t *testing.T) {
 			}
 		})
 	}
+}
+
+// standardRuleset is the one of the example, with its enums, nested lists and numbers.
+func standardRuleset() property.Value {
+	text, err := os.ReadFile("../../examples/ruleset.yaml")
+	if err != nil {
+		panic(err)
+	}
+	doc, err := policy.Decode(text)
+	if err != nil {
+		panic(err)
+	}
+	canonical, err := policy.Encode(doc)
+	if err != nil {
+		panic(err)
+	}
+	var plain map[string]any
+	if err := json.Unmarshal(canonical, &plain); err != nil {
+		panic(err)
+	}
+	v := resource.FromResourcePropertyMap(resource.NewPropertyMapFromMap(plain))
+	return property.New(v)
 }
 
 // What Foundry takes as it is.
