@@ -42,7 +42,7 @@ func TestDamaged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for seed := range uint64(300) {
+	for seed := range uint64(200) {
 		rnd := rand.New(rand.NewPCG(seed, 5))
 		var tree any
 		if err := json.Unmarshal(data, &tree); err != nil {
