@@ -109,7 +109,9 @@ func newInspectionCA(ctx *pulumi.Context, name string, args InspectionCAArgs, op
 			Attributes: keyvault.KeyAttributesArgs{Enabled: pulumi.Bool(true), Exportable: pulumi.Bool(false)},
 		},
 		Tags: pulumi.ToStringMap(args.Tags),
-	}, child)
+		// Azure's management cannot delete a key; azure-native would ask the vault, with a right
+		// that nobody is given here. It goes with its vault.
+	}, child, pulumi.DeletedWith(vault))
 	if err != nil {
 		return nil, err
 	}

@@ -71,6 +71,9 @@ func TestRootKeyOnlySigns(t *testing.T) {
 		if !strings.HasPrefix(key.token, "azure-native:keyvault") || key.plain("keyName") != "bulkhead-root" {
 			t.Errorf("%s %v", key.token, key.inputs)
 		}
+		if !strings.HasSuffix(key.deletedWith, "::"+shortName("spoke-ca")) {
+			t.Errorf("destroy asks the vault to delete the key, and nobody has the right to: deleted with %q", key.deletedWith)
+		}
 		if sku := r.one(t, "Vault", "").plain("properties").(map[string]any)["sku"].(map[string]any)["name"]; sku != want[1] {
 			t.Errorf("with hsm %v the vault is %v", hsm, sku)
 		}

@@ -28,7 +28,8 @@ type made struct {
 	inputs      resource.PropertyMap
 	after       []string // URNs: what has to exist before
 	protect     bool
-	deleteFirst bool // before its replacement is made
+	deleteFirst bool   // before its replacement is made
+	deletedWith string // URN: whose end is also its own
 	version     string
 }
 
@@ -38,7 +39,7 @@ func (r *recorder) NewResource(args pulumi.MockResourceArgs) (string, resource.P
 	m := made{token: args.TypeToken, name: args.Name, inputs: args.Inputs}
 	if rpc := args.RegisterRPC; rpc != nil {
 		m.after, m.protect, m.version = rpc.GetDependencies(), rpc.GetProtect(), rpc.GetVersion()
-		m.deleteFirst = rpc.GetDeleteBeforeReplace()
+		m.deleteFirst, m.deletedWith = rpc.GetDeleteBeforeReplace(), rpc.GetDeletedWith()
 	}
 	r.made = append(r.made, m)
 

@@ -11,6 +11,7 @@ import (
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
 	"github.com/bulkhead-dev/bulkhead/components/ruleset"
+	"github.com/bulkhead-dev/bulkhead/gateway/image"
 	"github.com/bulkhead-dev/bulkhead/gateway/policy"
 )
 
@@ -99,7 +100,7 @@ func (d *spokeDocument) resolvable() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	names := slices.Clone(gatewayNames)
+	names := slices.Concat(gatewayNames, image.Updates)
 	for _, z := range privateZones {
 		names = append(names, z.zone)
 	}

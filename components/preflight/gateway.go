@@ -10,8 +10,9 @@ import (
 )
 
 const (
-	// reportAge is how old a gateway's last word about itself may be.
-	reportAge = time.Hour
+	// reportAge is how old a gateway's last word about itself may be; it writes one every
+	// three minutes.
+	reportAge = 15 * time.Minute
 	// clockSkew is how far a gateway's clock may be off: certificates and tokens are
 	// refused beyond some minutes.
 	clockSkew = 2 * time.Minute
@@ -27,14 +28,14 @@ const (
 
 var gatewayGuards = []Guard{{
 	ID: "GW-01", Severity: Fail, When: Continuous, Needs: []Part{PartVNets, PartRouteTables, PartNICs, PartNSGs, PartLoadBalancers},
-	Condition: "the gateway's interface forwards, has a static address, and its security groups let Azure's probes and the agents in",
+	Condition: "the gateway's interface forwards, has a static address, and its security groups let in Azure's probes and agents' packets to any destination",
 	Why:       "Azure drops what an interface without IP forwarding sends on for others, a dynamic address may move away from under the route, and probes come from 168.63.129.16.",
 	Source:    srcRouting + "; " + srcHostAddress,
 	Fix:       "set enableIPForwarding and the static allocation, and allow AzureLoadBalancer and the agents' prefix inbound before any deny",
 	check:     forwards,
 }, {
 	ID: "GW-02", Severity: Fail, When: Continuous, Needs: []Part{PartVNets, PartGatewayReports, PartRuleset},
-	Condition: "each gateway says, within the last hour and by a right clock, that it is ready and enforces the published ruleset",
+	Condition: "each gateway says, within the last quarter of an hour and by a right clock, that it is ready and enforces the published ruleset",
 	Why:       "A route to a gateway says nothing of what that gateway enforces; its own report, in a blob only it can write, does.",
 	Source:    srcAttested,
 	Fix:       "read the report's error, and `bulkhead status` on the gateway; a ruleset that it refused leaves the last good one in force",
@@ -69,12 +70,20 @@ func forwards(v *view) {
 			v.found(n.ID, "private address by "+n.Allocation+" allocation", "Static")
 		}
 		for _, g := range v.groupsOf(n) {
-			if rule := blocks(g, "AzureLoadBalancer", "168.63.129.16/32"); rule != "" && v.balancer() != nil {
-				v.found(g.ID+" "+rule, "the load balancer's probes denied", "an earlier rule that allows AzureLoadBalancer inbound")
+			if r := decides(g, "AzureLoadBalancer", "168.63.129.16/32"); v.balancer() != nil && r != nil && !strings.EqualFold(r.Access, "Allow") {
+				v.found(g.ID+" "+r.Name, "the load balancer's probes denied", "an earlier rule that allows AzureLoadBalancer inbound")
 			}
 			for _, p := range v.agentPrefixes() {
-				if rule := blocks(g, "VirtualNetwork", p.prefix.String()); p.prefix.Addr().Is4() && rule != "" {
-					v.found(g.ID+" "+rule, "packets of "+p.prefix.String()+" denied", "an earlier rule that allows them inbound, to any destination and port")
+				if !p.prefix.Addr().Is4() {
+					continue
+				}
+				want := "a rule that allows " + p.prefix.String() + " inbound, to any destination, protocol and port"
+				// Azure's own rule for the virtual network lets in only what also goes to it.
+				switch r := decides(g, "", p.prefix.String()); {
+				case r == nil:
+					v.found(g.ID, "no rule for packets of "+p.prefix.String(), want)
+				case !strings.EqualFold(r.Access, "Allow"):
+					v.found(g.ID+" "+r.Name, "packets of "+p.prefix.String()+" denied", want)
 				}
 			}
 		}
@@ -95,29 +104,27 @@ func (v *view) groupsOf(n *NIC) []*NSG {
 	return out
 }
 
-// blocks names the inbound rule that denies whatever comes from a source, by its tag or its
-// prefix, before one allows it whole; empty: none, and Azure's own rules allow both.
-func blocks(g *NSG, tag, prefix string) string {
+// decides returns the first inbound rule that allows everything from a source, by its tag or
+// its prefix, or denies some of it; nil where Azure's own rules decide.
+func decides(g *NSG, tag, prefix string) *NSGRule {
 	rules := slices.Clone(g.Rules)
 	slices.SortFunc(rules, func(a, b NSGRule) int { return a.Priority - b.Priority })
 	want := netip.MustParsePrefix(prefix)
-	for _, r := range rules {
+	for i, r := range rules {
 		if !strings.EqualFold(r.Direction, "Inbound") {
 			continue
 		}
-		whole := slices.ContainsFunc(r.Sources, func(s string) bool {
+		deny := strings.EqualFold(r.Access, "Deny")
+		from := slices.ContainsFunc(r.Sources, func(s string) bool {
 			p, err := netip.ParsePrefix(s)
-			return s == "*" || s == tag || err == nil && contains(p, want)
+			return s == "*" || s == "VirtualNetwork" && tag == "" || s == tag || err == nil && (contains(p, want) || deny && p.Overlaps(want))
 		})
-		switch {
-		case !whole:
-		case strings.EqualFold(r.Access, "Deny"):
-			return r.Name
-		case r.Protocol == "*" && slices.Contains(r.Ports, "*") || tag == "AzureLoadBalancer":
-			return ""
+		whole := r.Protocol == "*" && slices.Contains(r.Ports, "*") && slices.Contains(r.Destinations, "*")
+		if from && (deny || whole || tag != "") {
+			return &rules[i]
 		}
 	}
-	return ""
+	return nil
 }
 
 func attested(v *view) {

@@ -168,6 +168,11 @@ var mutations = []mutation{
 
 	{guard: "GW-01", name: "no forwarding", change: func(i *Inventory) { i.NICs[0].Forwarding = false }},
 	{guard: "GW-01", name: "dynamic", change: func(i *Inventory) { i.NICs[0].Allocation = "Dynamic" }},
+	{guard: "GW-01", name: "agents to the network only", change: func(i *Inventory) { i.NSGs[1].Rules[0].Destinations = []string{"VirtualNetwork"} }},
+	{guard: "GW-01", name: "only Azure's own rules", change: func(i *Inventory) { i.NSGs[1].Rules = []NSGRule{} }},
+	{guard: "GW-01", name: "half of the agents", change: func(i *Inventory) {
+		i.NSGs[1].Rules = append(i.NSGs[1].Rules, NSGRule{"quarantine", 90, "Inbound", "Deny", "Tcp", []string{"10.20.1.128/25"}, []string{"*"}, []string{"443"}})
+	}},
 	{guard: "GW-01", name: "agents shut out", change: func(i *Inventory) { i.NSGs[1].Rules = i.NSGs[1].Rules[1:] }},
 	{guard: "GW-01", name: "probes shut out", prepare: func(i *Inventory) {
 		i.LoadBalancers = []LoadBalancer{{ID: "/x/loadBalancers/lb", SKU: "Standard", Frontends: []string{"10.20.0.4"}, HAPorts: true, Backends: []string{i.NICs[0].ID}}}

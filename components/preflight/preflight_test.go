@@ -96,6 +96,11 @@ func TestTable(t *testing.T) {
 			t.Errorf("%s: why is a sentence; condition and fix are clauses", g.ID)
 		}
 		seen[g.ID] = true
+		for _, p := range g.Needs {
+			if _, ok := fields[p]; !ok || parts[p] == nil {
+				t.Errorf("%s needs %s, which is no part of an inventory", g.ID, p)
+			}
+		}
 	}
 }
 

@@ -145,7 +145,7 @@ func (v *view) readRules() {
 // environment says where the ruleset applies.
 func (v *view) environment() policy.Environment {
 	env := policy.Environment{PinScope: policy.PinScope(v.plan.PinScope), Data: policy.Data{ServiceTags: v.inv.Ruleset.ServiceTags}}
-	for _, p := range v.agentPrefixes() {
+	for _, p := range with(v.agentPrefixes(), planned("canary subnet", v.plan.CanaryPrefix)...) {
 		if p.prefix.Addr().Is4() {
 			env.Agents = append(env.Agents, p.prefix)
 		}

@@ -165,7 +165,7 @@ func (s Spec) gatewayConfig() (string, error) {
 		Attestation: report{s.AttestationURL},
 		Agents:      s.Agents,
 		DNS:         dns{netip.AddrPortFrom(s.Address, 53).String(), s.PinScope, s.DNSClients},
-		Egress:      updates,
+		Egress:      Updates,
 	}
 	if s.VaultURI != "" {
 		doc.CA = &ca{strings.TrimSuffix(s.VaultURI, "/"), s.KeyName, rootFile}
@@ -180,9 +180,9 @@ func (s Spec) gatewayConfig() (string, error) {
 	return string(out), nil
 }
 
-// updates are where Ubuntu's images on Azure get security fixes from. The vault and the
-// storage account need not be listed.
-var updates = []string{"azure.archive.ubuntu.com", "security.ubuntu.com"}
+// Updates are where Ubuntu's images on Azure get security fixes from: what the gateway
+// reaches and resolves for itself, beside its vault and its storage account.
+var Updates = []string{"azure.archive.ubuntu.com", "security.ubuntu.com"}
 
 func marshal(v any) ([]byte, error) {
 	var out bytes.Buffer

@@ -52,6 +52,7 @@ var mayKnow = map[string][]string{
 	"gateway/ca":             {"gateway/policy"},
 	"gateway/secrets":        {},
 	"gateway/ca/trust":       {"gateway/ca"},
+	"gateway/probe":          {"gateway/ca", "gateway/ca/trust"},
 	"gateway/budget":         {},
 	"gateway/originprobe":    {},
 	"gateway/policyblob":     {},
