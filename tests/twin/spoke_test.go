@@ -62,7 +62,7 @@ func (s *spoke) write(more ...string) {
 	s.t.Helper()
 	properties := append([]string{
 		"location: eastus2", "bundleFile: ${bundleFile}", "addressSpace: [10.20.0.0/16]", "protect: false",
-		fmt.Sprintf("deployerAddresses: [%s]", planes.DeployerAddress), "deployerObjectId: " + planes.Deployer.ObjectID,
+		fmt.Sprintf("deployerAddresses: [%s]", planes.DeployerAddress), "deployerObjectId: " + planes.Deployer.ObjectID, "deployerType: ServicePrincipal",
 		"attestationTimeoutSeconds: 120",
 	}, more...)
 	if !slices.ContainsFunc(more, func(p string) bool { return strings.HasPrefix(p, "toolCalls:") }) {
