@@ -19,10 +19,17 @@ const (
 	roleSecretsOfficer = "b86a8fe4-44ce-4948-aee5-eccb2c155cd7" // Key Vault Secrets Officer
 )
 
+// Kinds of principals, as Azure tells them apart.
+const (
+	principalUser    = "User"
+	principalGroup   = "Group"
+	principalService = "ServicePrincipal"
+)
+
 // grant gives a principal a role on exactly one scope.
 //
-// The kind of principal is given where it is known, because Azure otherwise looks the
-// principal up, and does not find one that was made a moment ago.
+// The kind of principal is always given: Azure would otherwise look the principal up, and not
+// find one that was made a moment ago; and azure-native would say User.
 func grant(ctx *pulumi.Context, name string, role string, scope pulumi.IDOutput, principal pulumi.StringInput, kind string, opts ...pulumi.ResourceOption) (pulumi.Resource, error) {
 	args := &authorization.RoleAssignmentArgs{
 		PrincipalId: principal,
@@ -34,10 +41,8 @@ func grant(ctx *pulumi.Context, name string, role string, scope pulumi.IDOutput,
 			}
 			return "/subscriptions/" + parts[2] + "/providers/Microsoft.Authorization/roleDefinitions/" + role, nil
 		}).(pulumi.StringOutput),
-		Scope: scope.ToStringOutput(),
-	}
-	if kind != "" {
-		args.PrincipalType = pulumi.String(kind)
+		Scope:         scope.ToStringOutput(),
+		PrincipalType: pulumi.String(kind),
 	}
 	return authorization.NewRoleAssignment(ctx, name, args, opts...)
 }

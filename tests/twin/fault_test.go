@@ -1,0 +1,57 @@
+package twin
+
+import (
+	"maps"
+	"slices"
+	"testing"
+
+	"github.com/bulkhead-dev/bulkhead/tests/twin/arm"
+)
+
+// TestFaults makes the creation of every resource of a spoke fail, one after the other, in the ways in which Azure does.
+// After each update whatever is there contains its agents, and the updates after it finish the work.
+func TestFaults(t *testing.T) {
+	// What a spoke is made of is found out, not written down: a resource that is added later fails too.
+	s := newSpoke(t)
+	s.Up().OK()
+	state, err := s.on.Control.State()
+	if err != nil {
+		t.Fatal(err)
+	}
+	kinds := map[string]int{}
+	for _, r := range state.Resources {
+		kinds[r.Type]++
+	}
+	s.Destroy().OK()
+	if len(kinds) < 12 {
+		t.Fatalf("a spoke of %d kinds of resources: %v", len(kinds), slices.Sorted(maps.Keys(kinds)))
+	}
+	for _, mode := range []arm.Mode{arm.Before, arm.Accepted, arm.Lost} {
+		t.Run(string(mode), func(t *testing.T) {
+			total := 0
+			for kind, n := range kinds {
+				total += n
+				if err := s.on.Control.Inject(arm.Fault{Type: kind, Operation: "create", Mode: mode, Times: n}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			failed := 0
+			for {
+				up := s.Up()
+				s.contained(t)
+				if up.Err == nil {
+					break
+				}
+				if failed++; failed > total {
+					t.Fatalf("the updates do not recover: %v\n%s", up.Err, up.Text)
+				}
+			}
+			if state, err := s.on.Control.State(); err != nil || len(state.Faults) > 0 || failed < 5 {
+				t.Errorf("%d updates failed, %d faults had no effect: %v", failed, len(state.Faults), err)
+			}
+			t.Logf("%d updates failed, for %d resources of %d kinds", failed, total, len(kinds))
+			s.wholesome(t)
+			s.Destroy().OK()
+		})
+	}
+}
