@@ -16,6 +16,7 @@ import (
 	"github.com/bulkhead-dev/bulkhead/gateway/policyblob"
 	"github.com/bulkhead-dev/bulkhead/tests/lab"
 	"github.com/bulkhead-dev/bulkhead/tests/lab/killchain"
+	"github.com/bulkhead-dev/bulkhead/tests/twin/arm"
 	"github.com/bulkhead-dev/bulkhead/tests/twin/boot"
 	"github.com/bulkhead-dev/bulkhead/tests/twin/engine"
 	"github.com/bulkhead-dev/bulkhead/tests/twin/planes"
@@ -69,6 +70,9 @@ func (d *demo) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.sub.Close()) }()
+	if err := d.sub.Control.Edit(func(s *arm.State) error { s.Settings.Deployer.Type = "User"; return nil }); err != nil { // a person
+		return err
+	}
 	defer func() {
 		if d.spoke != nil {
 			err = errors.Join(err, d.spoke.Down())
@@ -103,14 +107,14 @@ func (d *demo) prepare(ctx context.Context) (err error) {
 		return err
 	}
 	text := fmt.Sprintf(program, d.bundle, planes.DeployerAddress)
-	rules := strings.ReplaceAll(lab.Ruleset, "FEEDS", "/var/lib/bulkhead/feeds")
+	rules := strings.NewReplacer("FEEDS", "/var/lib/bulkhead/feeds", "allow-agent-infra,       priority: 50", "allow-agent-infra,       priority: 12").Replace(lab.Ruleset)
 	for name, content := range map[string]string{"Pulumi.yaml": text, "ruleset.yaml": rules} {
 		if err := os.WriteFile(filepath.Join(project, name), []byte(content), 0o644); err != nil {
 			return err
 		}
 	}
 	d.cli, err = engine.NewCLI(d.dir,
-		engine.Plugin{Name: "bulkhead", Version: "0.1.0", Package: "./components/cmd/pulumi-resource-bulkhead"},
+		engine.Plugin{Name: "bulkhead", Version: "0.1.0-dev", Package: "./components/cmd/pulumi-resource-bulkhead"},
 		engine.Plugin{Name: "azure-native", Version: "2.90.0", Package: "./tests/twin/cmd/pulumi-resource-azure-native"})
 	if err != nil {
 		return err
