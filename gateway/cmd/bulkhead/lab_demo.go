@@ -106,16 +106,8 @@ func (d *demo) say(text string) {
 
 // show prints one step: what was tried, what came of it, and why.
 func (d *demo) show(r killchain.Result) {
-	why := r.Rule
-	if r.Reason != string(policy.ReasonRule) && r.Reason != r.Rule {
-		why += ", " + r.Reason
-	}
-	if r.Would != "" {
-		why = r.Rule + ", but " + r.Would + " would deny it"
-	}
-	fmt.Fprintf(d.w, "  %-6s  %s\n          the agent saw: %s; rule: %s\n", r.Verdict, r.Tried, r.Saw, why)
+	fmt.Fprintln(d.w, r)
 	if !r.OK {
-		fmt.Fprintf(d.w, "          NOT AS EXPECTED: %s\n", r.Problem)
 		d.wrong = append(d.wrong, r)
 	}
 }

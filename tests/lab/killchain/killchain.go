@@ -53,6 +53,28 @@ type Result struct {
 	Problem  string  `json:"problem,omitempty"` // what was not as expected
 }
 
+// String says for a person what was tried, what came of it, and why.
+func (r Result) String() string {
+	why := "rule: " + r.Rule
+	switch {
+	case r.Would != "":
+		why += ", but " + r.Would + " would deny it"
+	case r.Rule == "":
+		why = r.Reason
+	case r.Reason != string(policy.ReasonRule) && r.Reason != r.Rule:
+		why += ", " + r.Reason
+	}
+	verdict := r.Verdict
+	if verdict == "" {
+		verdict = string(r.Expected)
+	}
+	text := fmt.Sprintf("  %-6s  %s\n          the agent saw: %s; %s", verdict, r.Tried, r.Saw, why)
+	if !r.OK {
+		text += "\n          NOT AS EXPECTED: " + r.Problem
+	}
+	return text
+}
+
 // seen is what the agent got.
 type seen struct {
 	reached bool
