@@ -419,4 +419,3 @@ func (r *reader) loadBalancers(ctx context.Context) error {
 	}
 	return nil
 }
-

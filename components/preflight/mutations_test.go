@@ -132,6 +132,8 @@ var mutations = []mutation{
 		i.EffectiveRoutes[0].Routes = append(i.EffectiveRoutes[0].Routes, EffectiveRoute{"VirtualNetworkGateway", "Active", []string{"192.168.0.0/16"}, "VirtualNetworkGateway", nil})
 	}, also: []string{"RTE-03"}},
 	{guard: "RTE-10", name: "other answer", change: func(i *Inventory) { i.EffectiveRoutes[0].Routes[1].Hop = "VirtualNetworkGateway" }},
+	{guard: "RTE-11", name: "NAT gateway", change: func(i *Inventory) { agents(i).NATGateway = i.VNets[0].Subnets[0].NATGateway }},
+	{guard: "RTE-11", name: "Azure's default", change: func(i *Inventory) { agents(i).DefaultOutbound = nil }},
 
 	{guard: "DNS-01", name: "Azure's", change: func(i *Inventory) { i.VNets[0].DNSServers = nil }},
 	{guard: "DNS-01", name: "a second one", change: func(i *Inventory) {
