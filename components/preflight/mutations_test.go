@@ -151,6 +151,13 @@ var mutations = []mutation{
 	{guard: "DNS-02", name: "allowed before", change: func(i *Inventory) {
 		i.NSGs[0].Rules = append(i.NSGs[0].Rules, NSGRule{"allow-azure-dns", 90, "Outbound", "Allow", "*", []string{"*"}, []string{"AzurePlatformDNS"}, []string{"*"}})
 	}},
+	{guard: "DNS-02", name: "another port", change: func(i *Inventory) { i.NSGs[0].Rules[0].Ports = []string{"1-52"} }},
+	{guard: "DNS-02", name: "some agents", change: func(i *Inventory) { i.NSGs[0].Rules[0].Sources = []string{"10.20.1.0/25"} }},
+	{guard: "DNS-02", name: "one rule each, one gone", prepare: func(i *Inventory) {
+		udp, tcp := i.NSGs[0].Rules[0], i.NSGs[0].Rules[0]
+		udp.Protocol, tcp.Protocol, tcp.Priority = "Udp", "Tcp", 101
+		i.NSGs[0].Rules = []NSGRule{udp, tcp}
+	}, change: func(i *Inventory) { i.NSGs[0].Rules = i.NSGs[0].Rules[:1] }},
 	{guard: "DNS-02", name: "UDP only", change: func(i *Inventory) { i.NSGs[0].Rules[0].Protocol = "Udp" }},
 	{guard: "DNS-02", name: "named by address", change: func(i *Inventory) { i.NSGs[0].Rules[0].Destinations = []string{"168.63.129.16"} }},
 	{guard: "DNS-02", name: "policy allows everything first", change: func(i *Inventory) {
