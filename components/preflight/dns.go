@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/bulkhead-dev/bulkhead/gateway/policy"
@@ -123,31 +124,48 @@ func platformDNS(v *view) {
 	v.found(v.agent.ID, found, want)
 }
 
-// nsgClosed asks the first outbound rule that names AzurePlatformDNS: rules that do not
-// name it have no say there, however wide they are.
+// nsgClosed asks, for each protocol that DNS has, the first outbound rule that names
+// AzurePlatformDNS: rules that do not name it have no say there, however wide they are.
 func (v *view) nsgClosed() (closed bool, found string) {
 	g := v.nsg(v.agent.NSG)
 	if g == nil {
 		return false, "no network security group"
 	}
-	var first *NSGRule
-	for i := range g.Rules {
-		r := &g.Rules[i]
-		if strings.EqualFold(r.Direction, "Outbound") && slices.Contains(r.Destinations, "AzurePlatformDNS") && (first == nil || r.Priority < first.Priority) {
-			first = r
+	rules := slices.Clone(g.Rules)
+	slices.SortFunc(rules, func(a, b NSGRule) int { return a.Priority - b.Priority })
+	for _, protocol := range []string{"Udp", "Tcp"} {
+		found := path.Base(g.ID) + " without a rule that denies AzurePlatformDNS to every agent for " + protocol
+		for _, r := range rules {
+			if !strings.EqualFold(r.Direction, "Outbound") || !slices.Contains(r.Destinations, "AzurePlatformDNS") ||
+				r.Protocol != "*" && !strings.EqualFold(r.Protocol, protocol) || !holdsPort(r.Ports, 53) {
+				continue
+			}
+			if !strings.EqualFold(r.Access, "Deny") {
+				return false, fmt.Sprintf("%s allows AzurePlatformDNS by %s", path.Base(g.ID), r.Name)
+			}
+			if slices.Contains(r.Sources, "*") || v.coversAgents(r.Sources) {
+				found = ""
+				break
+			}
+		}
+		if found != "" {
+			return false, found
 		}
 	}
-	switch {
-	case first == nil:
-		return false, path.Base(g.ID) + " without a rule for AzurePlatformDNS"
-	case !strings.EqualFold(first.Access, "Deny"):
-		return false, fmt.Sprintf("%s allows AzurePlatformDNS by %s", path.Base(g.ID), first.Name)
-	case first.Protocol != "*" || !slices.Contains(first.Ports, "*") && !slices.Contains(first.Ports, "53"):
-		return false, fmt.Sprintf("%s denies AzurePlatformDNS by %s only for %s port %s", path.Base(g.ID), first.Name, first.Protocol, strings.Join(first.Ports, ", "))
-	case !slices.Contains(first.Sources, "*") && !v.coversAgents(first.Sources):
-		return false, fmt.Sprintf("%s denies AzurePlatformDNS by %s only from %s", path.Base(g.ID), first.Name, strings.Join(first.Sources, ", "))
-	}
 	return true, ""
+}
+
+// holdsPort reports whether an NSG rule's ports, such as 53, 1-1024 or *, hold one.
+func holdsPort(ports []string, port int) bool {
+	return slices.ContainsFunc(ports, func(s string) bool {
+		from, to, isRange := strings.Cut(s, "-")
+		if !isRange {
+			to = from
+		}
+		lo, errLo := strconv.Atoi(from)
+		hi, errHi := strconv.Atoi(to)
+		return s == "*" || errLo == nil && errHi == nil && lo <= port && port <= hi
+	})
 }
 
 // coversAgents reports whether sources of an NSG's rule hold the agent subnet.

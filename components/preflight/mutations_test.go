@@ -132,6 +132,8 @@ var mutations = []mutation{
 		i.EffectiveRoutes[0].Routes = append(i.EffectiveRoutes[0].Routes, EffectiveRoute{"VirtualNetworkGateway", "Active", []string{"192.168.0.0/16"}, "VirtualNetworkGateway", nil})
 	}, also: []string{"RTE-03"}},
 	{guard: "RTE-10", name: "other answer", change: func(i *Inventory) { i.EffectiveRoutes[0].Routes[1].Hop = "VirtualNetworkGateway" }},
+	{guard: "RTE-11", name: "NAT gateway", change: func(i *Inventory) { agents(i).NATGateway = i.VNets[0].Subnets[0].NATGateway }},
+	{guard: "RTE-11", name: "Azure's default", change: func(i *Inventory) { agents(i).DefaultOutbound = nil }},
 
 	{guard: "DNS-01", name: "Azure's", change: func(i *Inventory) { i.VNets[0].DNSServers = nil }},
 	{guard: "DNS-01", name: "a second one", change: func(i *Inventory) {
@@ -149,6 +151,13 @@ var mutations = []mutation{
 	{guard: "DNS-02", name: "allowed before", change: func(i *Inventory) {
 		i.NSGs[0].Rules = append(i.NSGs[0].Rules, NSGRule{"allow-azure-dns", 90, "Outbound", "Allow", "*", []string{"*"}, []string{"AzurePlatformDNS"}, []string{"*"}})
 	}},
+	{guard: "DNS-02", name: "another port", change: func(i *Inventory) { i.NSGs[0].Rules[0].Ports = []string{"1-52"} }},
+	{guard: "DNS-02", name: "some agents", change: func(i *Inventory) { i.NSGs[0].Rules[0].Sources = []string{"10.20.1.0/25"} }},
+	{guard: "DNS-02", name: "one rule each, one gone", prepare: func(i *Inventory) {
+		udp, tcp := i.NSGs[0].Rules[0], i.NSGs[0].Rules[0]
+		udp.Protocol, tcp.Protocol, tcp.Priority = "Udp", "Tcp", 101
+		i.NSGs[0].Rules = []NSGRule{udp, tcp}
+	}, change: func(i *Inventory) { i.NSGs[0].Rules = i.NSGs[0].Rules[:1] }},
 	{guard: "DNS-02", name: "UDP only", change: func(i *Inventory) { i.NSGs[0].Rules[0].Protocol = "Udp" }},
 	{guard: "DNS-02", name: "named by address", change: func(i *Inventory) { i.NSGs[0].Rules[0].Destinations = []string{"168.63.129.16"} }},
 	{guard: "DNS-02", name: "policy allows everything first", change: func(i *Inventory) {

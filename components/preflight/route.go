@@ -103,6 +103,23 @@ var routeGuards = []Guard{{
 	Source:    "Azure Virtual Network documentation, diagnose-network-routing-problem",
 	Fix:       "trust Azure; report the difference, with the inventory, as a defect of preflight",
 	check:     agreement,
+}, {
+	ID: "RTE-11", Severity: Warn, When: Continuous, Needs: []Part{PartVNets},
+	Condition: "without its route table the agent subnet would have no way out: no NAT gateway, and no default outbound access",
+	Why:       "A route table can be taken off by one request, and then Azure's own route for 0.0.0.0/0 leads to whatever is there.",
+	Source:    srcReasoned + "; \"Default outbound access for VMs in Azure will be retired\"",
+	Fix:       "take the NAT gateway off, and set defaultOutboundAccess to false (API version 2024-05-01 or newer)",
+	check: func(v *view) {
+		if !v.made() {
+			return
+		}
+		if v.agent.NATGateway != "" {
+			v.found(v.agent.ID, "NAT gateway "+v.agent.NATGateway, "none")
+		}
+		if v.agent.DefaultOutbound == nil || *v.agent.DefaultOutbound {
+			v.found(v.agent.ID, "default outbound access", "defaultOutboundAccess: false")
+		}
+	},
 }}
 
 func (v *view) tableName() string {
