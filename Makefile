@@ -83,7 +83,7 @@ else
 endif
 
 deps: ## install the clients that the lab's tests use
-	@missing=; python3 -c 'import ensurepip' 2>/dev/null || missing=" python3-venv"; for need in $(NEEDS); do command -v $${need%%:*} >/dev/null 2>&1 || missing="$$missing $${need##*:}"; done; \
+	@missing=; python3 -c 'import ensurepip' 2>/dev/null || missing=" python3-venv"; PATH=/usr/bin:/bin python3 -c 'import yaml' 2>/dev/null || missing="$$missing python3-yaml"; for need in $(NEEDS); do command -v $${need%%:*} >/dev/null 2>&1 || missing="$$missing $${need##*:}"; done; \
 	if [ -n "$$missing" ]; then \
 		echo "installing$$missing"; \
 		if [ "$$(id -u)" != 0 ]; then echo "install these packages as root:$$missing" >&2; exit 1; fi; \

@@ -97,7 +97,7 @@ type SpokeGateway struct {
 	BlobEndpoint pulumi.StringOutput `pulumi:"blobEndpoint"`
 	// The blob that Ruleset publishes and the gateway asks for. It is known once the deployer may write it.
 	PolicyURL pulumi.StringOutput `pulumi:"policyUrl"`
-	// The blob in which the gateway says which ruleset it enforces.
+	// The blob in which the gateway says which ruleset it enforces. It is known once there is a machine to say it.
 	AttestationURL pulumi.StringOutput `pulumi:"attestationUrl"`
 	// The public address that origins see. Empty where the subnet has its own way out.
 	EgressAddress pulumi.StringOutput `pulumi:"egressAddress"`
@@ -131,7 +131,9 @@ func newSpokeGateway(ctx *pulumi.Context, name string, args SpokeGatewayArgs, op
 	c.StorageAccountName = g.account.Name
 	c.BlobEndpoint = g.endpoint
 	c.PolicyURL = g.policyURL
-	c.AttestationURL = g.attestationURL
+	// By the output and not by DependsOn: whoever depends on a component made in the same
+	// program waits only for those of its children that have been registered by then.
+	c.AttestationURL = pulumi.All(g.attestationURL, g.machine.ID()).ApplyT(func(v []any) string { return v[0].(string) }).(pulumi.StringOutput)
 	c.EgressAddress = g.egressAddress
 	return c, nil
 }
