@@ -12,6 +12,7 @@ import (
 	network "github.com/pulumi/pulumi-azure-native-sdk/network/v2"
 	network20230701preview "github.com/pulumi/pulumi-azure-native-sdk/network/v2/v20230701preview"
 	network20240501 "github.com/pulumi/pulumi-azure-native-sdk/network/v2/v20240501"
+	network20240601 "github.com/pulumi/pulumi-azure-native-sdk/network/v2/v20240601"
 	"github.com/pulumi/pulumi-azure-native-sdk/resources/v2"
 	"github.com/pulumi/pulumi-azure-native-sdk/storage/v2"
 
@@ -100,8 +101,10 @@ func init() {
 		"": {network.PrivateEndpointArgs{}, network.PrivateEndpoint{}}, "v20240501": {network20240501.PrivateEndpointArgs{}, network20240501.PrivateEndpoint{}}})
 	add(resource{path: net + "privateEndpoints/{privateEndpointName}/privateDnsZoneGroups/{privateDnsZoneGroupName}"}, "network:PrivateDnsZoneGroup", versions{
 		"": {network.PrivateDnsZoneGroupArgs{}, network.PrivateDnsZoneGroup{}}, "v20240501": {network20240501.PrivateDnsZoneGroupArgs{}, network20240501.PrivateDnsZoneGroup{}}})
-	add(resource{path: net + "privateDnsZones/{privateZoneName}", forceNew: []string{"location"}}, "network:PrivateZone", versions{"": {network.PrivateZoneArgs{}, network.PrivateZone{}}})
-	add(resource{path: net + "privateDnsZones/{privateZoneName}/virtualNetworkLinks/{virtualNetworkLinkName}", forceNew: []string{"location"}}, "network:VirtualNetworkLink", versions{"": {network.VirtualNetworkLinkArgs{}, network.VirtualNetworkLink{}}})
+	add(resource{path: net + "privateDnsZones/{privateZoneName}", forceNew: []string{"location"}}, "network:PrivateZone", versions{
+		"": {network.PrivateZoneArgs{}, network.PrivateZone{}}, "v20240601": {network20240601.PrivateZoneArgs{}, network20240601.PrivateZone{}}})
+	add(resource{path: net + "privateDnsZones/{privateZoneName}/virtualNetworkLinks/{virtualNetworkLinkName}", forceNew: []string{"location"}}, "network:VirtualNetworkLink", versions{
+		"": {network.VirtualNetworkLinkArgs{}, network.VirtualNetworkLink{}}, "v20240601": {network20240601.VirtualNetworkLinkArgs{}, network20240601.VirtualNetworkLink{}}})
 	add(resource{path: net + "dnsResolverPolicies/{dnsResolverPolicyName}", forceNew: []string{"location"}}, "network:DnsResolverPolicy", versions{
 		"": {network.DnsResolverPolicyArgs{}, network.DnsResolverPolicy{}}, "v20230701preview": {network20230701preview.DnsResolverPolicyArgs{}, network20230701preview.DnsResolverPolicy{}}})
 	add(resource{path: net + "dnsResolverPolicies/{dnsResolverPolicyName}/dnsSecurityRules/{dnsSecurityRuleName}", forceNew: []string{"location"}}, "network:DnsSecurityRule", versions{
