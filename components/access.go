@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"strings"
 
-	"github.com/pulumi/pulumi-azure-native-sdk/authorization/v2"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 )
 
@@ -19,32 +18,31 @@ const (
 	roleSecretsOfficer = "b86a8fe4-44ce-4948-aee5-eccb2c155cd7" // Key Vault Secrets Officer
 )
 
-// Kinds of principals, as Azure tells them apart.
-const (
-	principalUser    = "User"
-	principalGroup   = "Group"
-	principalService = "ServicePrincipal"
-)
-
 // grant gives a principal a role on exactly one scope.
 //
-// The kind of principal is always given: Azure would otherwise look the principal up, and not
-// find one that was made a moment ago; and azure-native would say User.
+// The kind of principal is given where it is known, because Azure otherwise looks the
+// principal up, and does not find one that was made a moment ago. Where it is not, it is left
+// out, for which the resource is registered by its token: the SDK's type would fill in User,
+// and Azure refuses the role of a deployer that is a service principal.
 func grant(ctx *pulumi.Context, name string, role string, scope pulumi.IDOutput, principal pulumi.StringInput, kind string, opts ...pulumi.ResourceOption) (pulumi.Resource, error) {
-	args := &authorization.RoleAssignmentArgs{
-		PrincipalId: principal,
+	args := pulumi.Map{
+		"principalId": principal,
 		// In this form Azure gives it back; without the subscription each refresh would see a change.
-		RoleDefinitionId: scope.ApplyT(func(id pulumi.ID) (string, error) {
+		"roleDefinitionId": scope.ApplyT(func(id pulumi.ID) (string, error) {
 			parts := strings.SplitN(string(id), "/", 4)
 			if len(parts) < 4 || !strings.EqualFold(parts[1], "subscriptions") {
 				return "", fmt.Errorf("%q is not the id of a resource in a subscription", id)
 			}
 			return "/subscriptions/" + parts[2] + "/providers/Microsoft.Authorization/roleDefinitions/" + role, nil
 		}).(pulumi.StringOutput),
-		Scope:         scope.ToStringOutput(),
-		PrincipalType: pulumi.String(kind),
+		"scope": scope,
 	}
-	return authorization.NewRoleAssignment(ctx, name, args, opts...)
+	if kind != "" {
+		args["principalType"] = pulumi.String(kind)
+	}
+	var assignment pulumi.CustomResourceState
+	err := ctx.RegisterResource("azure-native:authorization:RoleAssignment", name, args, &assignment, append(opts, pulumi.Version(azureNative))...)
+	return &assignment, err
 }
 
 // publicPrefixes reads what Azure's service firewalls take: public IPv4 addresses and

@@ -71,8 +71,6 @@ type FoundrySpokeArgs struct {
 	// Object id of whoever deploys, for the roles that publishing needs. Default: who runs this program. Empty: the
 	// roles exist already.
 	DeployerObjectID *string `pulumi:"deployerObjectId,optional"`
-	// What deployerObjectId is: User, Group, or ServicePrincipal for a pipeline's or a managed identity. Default: User.
-	DeployerType *string `pulumi:"deployerType,optional"`
 	// Public addresses or prefixes from which whoever deploys reaches the vault and the storage account.
 	DeployerAddresses []string `pulumi:"deployerAddresses,optional"`
 	// For how many seconds to wait until the gateway shows that it enforces the ruleset. Default: 1200.
@@ -272,7 +270,6 @@ func (s *spokeBuilder) inspection() (err error) {
 		TenantID:          pulumi.String(s.tenantID),
 		GatewaySubnetID:   s.gatewaySubnetID,
 		DeployerObjectID:  s.deployerObjectID(),
-		DeployerType:      s.args.DeployerType,
 		DeployerAddresses: s.args.DeployerAddresses,
 		HSM:               s.gatewayOptions().HSM,
 		Tags:              s.args.Tags,
@@ -294,7 +291,6 @@ func (s *spokeBuilder) gateway() (err error) {
 		AgentPrefixes:     s.plan.agentPrefixes(),
 		BundleFile:        s.args.BundleFile,
 		DeployerObjectID:  s.deployerObjectID(),
-		DeployerType:      s.args.DeployerType,
 		DeployerAddresses: s.args.DeployerAddresses,
 		Egress:            options.Egress,
 		VMSize:            options.VMSize,

@@ -26,8 +26,6 @@ type InspectionCAArgs struct {
 	// Object id of whoever deploys. It is granted what making the root needs: to sign with this one key, and to write
 	// the certificate into the vault. Without it those roles must exist.
 	DeployerObjectID *string `pulumi:"deployerObjectId,optional"`
-	// What deployerObjectId is: User, Group, or ServicePrincipal for a pipeline's or a managed identity. Default: User.
-	DeployerType *string `pulumi:"deployerType,optional"`
 	// Public addresses or prefixes from which the deployer reaches the vault.
 	DeployerAddresses []string `pulumi:"deployerAddresses,optional"`
 	// Common name of the root's certificate. Default: Bulkhead inspection root.
@@ -122,11 +120,11 @@ func newInspectionCA(ctx *pulumi.Context, name string, args InspectionCAArgs, op
 	if args.DeployerObjectID != nil {
 		// To sign is all that Crypto User adds to reading, with this key; Secrets Officer can
 		// only be had for a whole vault, and this one holds no secret.
-		signs, err := grant(ctx, name+"-deployer-signs", roleKeyUser, key.ID(), pulumi.String(*args.DeployerObjectID), or(args.DeployerType, principalUser), child)
+		signs, err := grant(ctx, name+"-deployer-signs", roleKeyUser, key.ID(), pulumi.String(*args.DeployerObjectID), "", child)
 		if err != nil {
 			return nil, err
 		}
-		stores, err := grant(ctx, name+"-deployer-stores", roleSecretsOfficer, vault.ID(), pulumi.String(*args.DeployerObjectID), or(args.DeployerType, principalUser), child)
+		stores, err := grant(ctx, name+"-deployer-stores", roleSecretsOfficer, vault.ID(), pulumi.String(*args.DeployerObjectID), "", child)
 		if err != nil {
 			return nil, err
 		}
@@ -161,7 +159,6 @@ func (args *InspectionCAArgs) check() ([]netip.Prefix, error) {
 	if args.CommonName != nil && (*args.CommonName == "" || len(*args.CommonName) > 64) {
 		p.add("commonName", "1 to 64 bytes, as X.520 has it")
 	}
-	p.oneOf("deployerType", args.DeployerType, principalUser, principalGroup, principalService)
 	return deployer, p.err()
 }
 

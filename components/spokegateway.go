@@ -40,8 +40,6 @@ type SpokeGatewayArgs struct {
 	// Object id of whoever deploys. It is granted what publishing needs on the storage account's containers. Without
 	// it those roles must exist.
 	DeployerObjectID *string `pulumi:"deployerObjectId,optional"`
-	// What deployerObjectId is: User, Group, or ServicePrincipal for a pipeline's or a managed identity. Default: User.
-	DeployerType *string `pulumi:"deployerType,optional"`
 	// Public addresses or prefixes from which the deployer reaches the storage account. Everybody else is refused
 	// before being asked who they are.
 	DeployerAddresses []string `pulumi:"deployerAddresses,optional"`
@@ -146,7 +144,6 @@ type gatewayArgs struct {
 	sshSources        []netip.Prefix
 	deployerAddresses []netip.Prefix
 	pinScope, egress  string
-	deployerType      string
 	inspects          bool // a root was given
 }
 
@@ -161,7 +158,6 @@ func (args *SpokeGatewayArgs) check() (gatewayArgs, error) {
 		deployerAddresses: p.publicPrefixes("deployerAddresses", args.DeployerAddresses),
 		pinScope:          p.oneOf("pinScope", args.PinScope, "source", "shared", "verify"),
 		egress:            p.oneOf("egress", args.Egress, "publicIp", "subnet"),
-		deployerType:      p.oneOf("deployerType", args.DeployerType, principalUser, principalGroup, principalService),
 		inspects:          args.VaultURI != nil,
 	}
 	if len(args.AgentPrefixes) == 0 {

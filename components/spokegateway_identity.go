@@ -45,7 +45,7 @@ func (g *gatewayBuilder) identify() error {
 
 // give grants the machine's identity a role, before there is a machine.
 func (g *gatewayBuilder) give(name, role string, scope pulumi.IDOutput) error {
-	r, err := grant(g.ctx, g.name+"-"+name, role, scope, g.identity.PrincipalID, principalService, g.child)
+	r, err := grant(g.ctx, g.name+"-"+name, role, scope, g.identity.PrincipalID, "ServicePrincipal", g.child)
 	g.before = append(g.before, r)
 	return err
 }
@@ -61,7 +61,7 @@ func (g *gatewayBuilder) admitDeployer() error {
 		{"deployer-publishes-bundle", roleBlobWriter, bundleContainer},
 		{"deployer-reads-attestation", roleBlobReader, attestationContainer},
 	} {
-		granted, err := grant(g.ctx, g.name+"-"+r.name, r.role, g.containers[r.container].ID(), pulumi.String(*g.args.DeployerObjectID), g.plain.deployerType, g.child)
+		granted, err := grant(g.ctx, g.name+"-"+r.name, r.role, g.containers[r.container].ID(), pulumi.String(*g.args.DeployerObjectID), "", g.child)
 		if err != nil {
 			return err
 		}

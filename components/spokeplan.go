@@ -70,7 +70,6 @@ func (args *FoundrySpokeArgs) plan() (plan spokePlan, warnings []string, err err
 	p.prefixes("adjacentPrefixes", args.AdjacentPrefixes)
 	p.prefixes("localPrefixes", args.LocalPrefixes)
 	plan.adjacent = append(plan.adjacent, args.AdjacentPrefixes...)
-	p.oneOf("deployerType", args.DeployerType, principalUser, principalGroup, principalService)
 	plan.closure = p.oneOf("dnsClosure", args.DnsClosure, "nsg", "policy", "both")
 	if err := p.err(); err != nil {
 		return plan, nil, err

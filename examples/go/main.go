@@ -15,14 +15,13 @@ func main() {
 		if location == "" {
 			location = "eastus2"
 		}
-		approve, prefix := true, "10.20.1.0/24"
+		prefix := "10.20.1.0/24"
 		spoke, err := components.NewFoundrySpoke(ctx, "spoke", components.FoundrySpokeArgs{
 			Location:          location,
 			BundleFile:        cfg.Require("bundleFile"),
 			AddressSpace:      []string{"10.20.0.0/16"},
 			AgentPrefix:       &prefix,
 			ToolCalls:         []string{"api.github.com"},
-			RequireApproval:   &approve,
 			DeployerAddresses: []string{"203.0.113.10"},
 		})
 		if err != nil {

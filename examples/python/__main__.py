@@ -10,7 +10,6 @@ spoke = bulkhead.FoundrySpoke(
     address_space=["10.20.0.0/16"],
     agent_prefix="10.20.1.0/24",
     tool_calls=["api.github.com"],
-    require_approval=True,
     deployer_addresses=["203.0.113.10"],
 )
 

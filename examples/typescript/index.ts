@@ -9,7 +9,6 @@ const spoke = new bulkhead.FoundrySpoke("spoke", {
     addressSpace: ["10.20.0.0/16"],
     agentPrefix: "10.20.1.0/24",
     toolCalls: ["api.github.com"],
-    requireApproval: true,
     deployerAddresses: ["203.0.113.10"],
 });
 

@@ -178,7 +178,7 @@ namespace BulkheadDev.Bulkhead
         public string? ApprovedDigest { get; set; }
 
         /// <summary>
-        /// For how many seconds to wait until the gateway shows that it enforces the ruleset. Default: 1800.
+        /// For how many seconds to wait until the gateway shows that it enforces the ruleset. Default: 1200.
         /// </summary>
         [Input("attestationTimeoutSeconds")]
         public int? AttestationTimeoutSeconds { get; set; }
@@ -310,7 +310,13 @@ namespace BulkheadDev.Bulkhead
         public Input<string>? ResourceGroupName { get; set; }
 
         /// <summary>
-        /// The ruleset, as a file in JSON or YAML. Default: the standard ruleset for these prefixes, which permits what the platform needs and the calls of toolCalls.
+        /// The ruleset. Default: the standard one for these prefixes, which permits what the platform needs and the calls of toolCalls, and answers the names of the private zones.
+        /// </summary>
+        [Input("ruleset")]
+        public Input<Inputs.RulesetDocumentArgs>? Ruleset { get; set; }
+
+        /// <summary>
+        /// The ruleset, as a file in JSON or YAML.
         /// </summary>
         [Input("rulesetFile")]
         public string? RulesetFile { get; set; }

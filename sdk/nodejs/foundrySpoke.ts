@@ -4,6 +4,7 @@
 import * as pulumi from "@pulumi/pulumi";
 import * as inputs from "./types/input";
 import * as outputs from "./types/output";
+import * as enums from "./types/enums";
 import * as utilities from "./utilities";
 
 /**
@@ -129,6 +130,7 @@ export class FoundrySpoke extends pulumi.ComponentResource {
             resourceInputs["protect"] = args?.protect;
             resourceInputs["requireApproval"] = args?.requireApproval;
             resourceInputs["resourceGroupName"] = args?.resourceGroupName;
+            resourceInputs["ruleset"] = args?.ruleset;
             resourceInputs["rulesetFile"] = args?.rulesetFile;
             resourceInputs["skipGuards"] = args?.skipGuards;
             resourceInputs["tags"] = args?.tags;
@@ -191,7 +193,7 @@ export interface FoundrySpokeArgs {
      */
     approvedDigest?: string;
     /**
-     * For how many seconds to wait until the gateway shows that it enforces the ruleset. Default: 1800.
+     * For how many seconds to wait until the gateway shows that it enforces the ruleset. Default: 1200.
      */
     attestationTimeoutSeconds?: number;
     /**
@@ -267,7 +269,11 @@ export interface FoundrySpokeArgs {
      */
     resourceGroupName?: pulumi.Input<string | undefined>;
     /**
-     * The ruleset, as a file in JSON or YAML. Default: the standard ruleset for these prefixes, which permits what the platform needs and the calls of toolCalls.
+     * The ruleset. Default: the standard one for these prefixes, which permits what the platform needs and the calls of toolCalls, and answers the names of the private zones.
+     */
+    ruleset?: pulumi.Input<inputs.RulesetDocumentArgs | undefined>;
+    /**
+     * The ruleset, as a file in JSON or YAML.
      */
     rulesetFile?: string;
     /**

@@ -10,6 +10,11 @@ export type AgentSubnet = import("./agentSubnet").AgentSubnet;
 export const AgentSubnet: typeof import("./agentSubnet").AgentSubnet = null as any;
 utilities.lazyLoad(exports, ["AgentSubnet"], () => require("./agentSubnet"));
 
+export { AttestationArgs } from "./attestation";
+export type Attestation = import("./attestation").Attestation;
+export const Attestation: typeof import("./attestation").Attestation = null as any;
+utilities.lazyLoad(exports, ["Attestation"], () => require("./attestation"));
+
 export { CanaryArgs } from "./canary";
 export type Canary = import("./canary").Canary;
 export const Canary: typeof import("./canary").Canary = null as any;
@@ -19,6 +24,11 @@ export { FoundrySpokeArgs } from "./foundrySpoke";
 export type FoundrySpoke = import("./foundrySpoke").FoundrySpoke;
 export const FoundrySpoke: typeof import("./foundrySpoke").FoundrySpoke = null as any;
 utilities.lazyLoad(exports, ["FoundrySpoke"], () => require("./foundrySpoke"));
+
+export { GatewayBundleArgs } from "./gatewayBundle";
+export type GatewayBundle = import("./gatewayBundle").GatewayBundle;
+export const GatewayBundle: typeof import("./gatewayBundle").GatewayBundle = null as any;
+utilities.lazyLoad(exports, ["GatewayBundle"], () => require("./gatewayBundle"));
 
 export { InspectionCAArgs } from "./inspectionCA";
 export type InspectionCA = import("./inspectionCA").InspectionCA;
@@ -30,11 +40,29 @@ export type Provider = import("./provider").Provider;
 export const Provider: typeof import("./provider").Provider = null as any;
 utilities.lazyLoad(exports, ["Provider"], () => require("./provider"));
 
+export { RootCertificateArgs } from "./rootCertificate";
+export type RootCertificate = import("./rootCertificate").RootCertificate;
+export const RootCertificate: typeof import("./rootCertificate").RootCertificate = null as any;
+utilities.lazyLoad(exports, ["RootCertificate"], () => require("./rootCertificate"));
+
+export { RulesetArgs } from "./ruleset";
+export type Ruleset = import("./ruleset").Ruleset;
+export const Ruleset: typeof import("./ruleset").Ruleset = null as any;
+utilities.lazyLoad(exports, ["Ruleset"], () => require("./ruleset"));
+
 export { SpokeGatewayArgs } from "./spokeGateway";
 export type SpokeGateway = import("./spokeGateway").SpokeGateway;
 export const SpokeGateway: typeof import("./spokeGateway").SpokeGateway = null as any;
 utilities.lazyLoad(exports, ["SpokeGateway"], () => require("./spokeGateway"));
 
+export { SpokeLockArgs } from "./spokeLock";
+export type SpokeLock = import("./spokeLock").SpokeLock;
+export const SpokeLock: typeof import("./spokeLock").SpokeLock = null as any;
+utilities.lazyLoad(exports, ["SpokeLock"], () => require("./spokeLock"));
+
+
+// Export enums:
+export * from "./types/enums";
 
 // Export sub-modules:
 import * as types from "./types";
@@ -49,14 +77,24 @@ const _module = {
         switch (type) {
             case "bulkhead:index:AgentSubnet":
                 return new AgentSubnet(name, <any>undefined, { urn })
+            case "bulkhead:index:Attestation":
+                return new Attestation(name, <any>undefined, { urn })
             case "bulkhead:index:Canary":
                 return new Canary(name, <any>undefined, { urn })
             case "bulkhead:index:FoundrySpoke":
                 return new FoundrySpoke(name, <any>undefined, { urn })
+            case "bulkhead:index:GatewayBundle":
+                return new GatewayBundle(name, <any>undefined, { urn })
             case "bulkhead:index:InspectionCA":
                 return new InspectionCA(name, <any>undefined, { urn })
+            case "bulkhead:index:RootCertificate":
+                return new RootCertificate(name, <any>undefined, { urn })
+            case "bulkhead:index:Ruleset":
+                return new Ruleset(name, <any>undefined, { urn })
             case "bulkhead:index:SpokeGateway":
                 return new SpokeGateway(name, <any>undefined, { urn })
+            case "bulkhead:index:SpokeLock":
+                return new SpokeLock(name, <any>undefined, { urn })
             default:
                 throw new Error(`unknown resource type ${type}`);
         }

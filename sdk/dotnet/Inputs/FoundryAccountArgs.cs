@@ -17,7 +17,7 @@ namespace BulkheadDev.Bulkhead.Inputs
     public sealed class FoundryAccountArgs : global::Pulumi.ResourceArgs
     {
         /// <summary>
-        /// A capability host is bound to the agents' subnet, so that it can no longer be changed. Default: false.
+        /// Whether an account is bound to the agents' subnet, so that it can no longer be changed. Default: it is looked up.
         /// </summary>
         [Input("bound")]
         public Input<bool>? Bound { get; set; }

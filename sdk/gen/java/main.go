@@ -26,6 +26,12 @@ func main() {
 	version := flag.String("version", "0.1.0-dev", "of the SDK, and of the plugin that it asks the engine for")
 	out := flag.String("out", "../../java", "the SDK's folder")
 	flag.Parse()
+	// The generator reads the Pulumi.yaml above the working directory, and would look there
+	// for the plugins that it names.
+	for _, path := range []*string{file, out} {
+		*path, _ = filepath.Abs(*path)
+	}
+	os.Chdir(os.TempDir())
 	if err := run(*file, *version, *out); err != nil {
 		fmt.Fprintln(os.Stderr, "java: "+err.Error())
 		os.Exit(1)

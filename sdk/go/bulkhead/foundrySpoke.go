@@ -75,7 +75,7 @@ type foundrySpokeArgs struct {
 	AgentPrefix *string `pulumi:"agentPrefix"`
 	// The digest of the ruleset that somebody has approved.
 	ApprovedDigest *string `pulumi:"approvedDigest"`
-	// For how many seconds to wait until the gateway shows that it enforces the ruleset. Default: 1800.
+	// For how many seconds to wait until the gateway shows that it enforces the ruleset. Default: 1200.
 	AttestationTimeoutSeconds *int `pulumi:"attestationTimeoutSeconds"`
 	// The gateway's release archive, a local file.
 	BundleFile string `pulumi:"bundleFile"`
@@ -113,7 +113,9 @@ type foundrySpokeArgs struct {
 	RequireApproval *bool `pulumi:"requireApproval"`
 	// Resource group to use. Default: one is made.
 	ResourceGroupName *string `pulumi:"resourceGroupName"`
-	// The ruleset, as a file in JSON or YAML. Default: the standard ruleset for these prefixes, which permits what the platform needs and the calls of toolCalls.
+	// The ruleset. Default: the standard one for these prefixes, which permits what the platform needs and the calls of toolCalls, and answers the names of the private zones.
+	Ruleset *RulesetDocument `pulumi:"ruleset"`
+	// The ruleset, as a file in JSON or YAML.
 	RulesetFile *string `pulumi:"rulesetFile"`
 	// Guards that are not to be judged, each with the reason.
 	SkipGuards []SkippedGuard `pulumi:"skipGuards"`
@@ -135,7 +137,7 @@ type FoundrySpokeArgs struct {
 	AgentPrefix *string
 	// The digest of the ruleset that somebody has approved.
 	ApprovedDigest *string
-	// For how many seconds to wait until the gateway shows that it enforces the ruleset. Default: 1800.
+	// For how many seconds to wait until the gateway shows that it enforces the ruleset. Default: 1200.
 	AttestationTimeoutSeconds *int
 	// The gateway's release archive, a local file.
 	BundleFile string
@@ -173,7 +175,9 @@ type FoundrySpokeArgs struct {
 	RequireApproval *bool
 	// Resource group to use. Default: one is made.
 	ResourceGroupName pulumi.StringPtrInput
-	// The ruleset, as a file in JSON or YAML. Default: the standard ruleset for these prefixes, which permits what the platform needs and the calls of toolCalls.
+	// The ruleset. Default: the standard one for these prefixes, which permits what the platform needs and the calls of toolCalls, and answers the names of the private zones.
+	Ruleset RulesetDocumentPtrInput
+	// The ruleset, as a file in JSON or YAML.
 	RulesetFile *string
 	// Guards that are not to be judged, each with the reason.
 	SkipGuards SkippedGuardArrayInput

@@ -23,14 +23,24 @@ func (m *module) Construct(ctx *pulumi.Context, name, typ, urn string) (r pulumi
 	switch typ {
 	case "bulkhead:index:AgentSubnet":
 		r = &AgentSubnet{}
+	case "bulkhead:index:Attestation":
+		r = &Attestation{}
 	case "bulkhead:index:Canary":
 		r = &Canary{}
 	case "bulkhead:index:FoundrySpoke":
 		r = &FoundrySpoke{}
+	case "bulkhead:index:GatewayBundle":
+		r = &GatewayBundle{}
 	case "bulkhead:index:InspectionCA":
 		r = &InspectionCA{}
+	case "bulkhead:index:RootCertificate":
+		r = &RootCertificate{}
+	case "bulkhead:index:Ruleset":
+		r = &Ruleset{}
 	case "bulkhead:index:SpokeGateway":
 		r = &SpokeGateway{}
+	case "bulkhead:index:SpokeLock":
+		r = &SpokeLock{}
 	default:
 		return nil, fmt.Errorf("unknown resource type: %s", typ)
 	}

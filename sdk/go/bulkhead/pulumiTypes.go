@@ -250,7 +250,7 @@ func (o CanaryOptionsPtrOutput) Schedule() pulumi.StringPtrOutput {
 
 // FoundryAccount is what is known of an account before it exists. It is judged, not made.
 type FoundryAccount struct {
-	// A capability host is bound to the agents' subnet, so that it can no longer be changed. Default: false.
+	// Whether an account is bound to the agents' subnet, so that it can no longer be changed. Default: it is looked up.
 	Bound *bool `pulumi:"bound"`
 	// ARM id of the account, once it exists.
 	Id *string `pulumi:"id"`
@@ -277,7 +277,7 @@ type FoundryAccountInput interface {
 
 // FoundryAccount is what is known of an account before it exists. It is judged, not made.
 type FoundryAccountArgs struct {
-	// A capability host is bound to the agents' subnet, so that it can no longer be changed. Default: false.
+	// Whether an account is bound to the agents' subnet, so that it can no longer be changed. Default: it is looked up.
 	Bound pulumi.BoolPtrInput `pulumi:"bound"`
 	// ARM id of the account, once it exists.
 	Id pulumi.StringPtrInput `pulumi:"id"`
@@ -369,7 +369,7 @@ func (o FoundryAccountOutput) ToFoundryAccountPtrOutputWithContext(ctx context.C
 	}).(FoundryAccountPtrOutput)
 }
 
-// A capability host is bound to the agents' subnet, so that it can no longer be changed. Default: false.
+// Whether an account is bound to the agents' subnet, so that it can no longer be changed. Default: it is looked up.
 func (o FoundryAccountOutput) Bound() pulumi.BoolPtrOutput {
 	return o.ApplyT(func(v FoundryAccount) *bool { return v.Bound }).(pulumi.BoolPtrOutput)
 }
@@ -423,7 +423,7 @@ func (o FoundryAccountPtrOutput) Elem() FoundryAccountOutput {
 	}).(FoundryAccountOutput)
 }
 
-// A capability host is bound to the agents' subnet, so that it can no longer be changed. Default: false.
+// Whether an account is bound to the agents' subnet, so that it can no longer be changed. Default: it is looked up.
 func (o FoundryAccountPtrOutput) Bound() pulumi.BoolPtrOutput {
 	return o.ApplyT(func(v *FoundryAccount) *bool {
 		if v == nil {
@@ -953,6 +953,2068 @@ func (o PeeringArrayOutput) Index(i pulumi.IntInput) PeeringOutput {
 	}).(PeeringOutput)
 }
 
+// Budget bounds the bytes that leave under a rule within a window.
+type RulesetBudget struct {
+	// Bytes that may leave within the window.
+	BytesOut int `pulumi:"bytesOut"`
+	// `source` (default): for each agent; `group`: for all that the rule holds, together.
+	Per *string `pulumi:"per"`
+	// Such as `24h`. It rolls.
+	Window string `pulumi:"window"`
+}
+
+// RulesetBudgetInput is an input type that accepts RulesetBudgetArgs and RulesetBudgetOutput values.
+// You can construct a concrete instance of `RulesetBudgetInput` via:
+//
+//	RulesetBudgetArgs{...}
+type RulesetBudgetInput interface {
+	pulumi.Input
+
+	ToRulesetBudgetOutput() RulesetBudgetOutput
+	ToRulesetBudgetOutputWithContext(context.Context) RulesetBudgetOutput
+}
+
+// Budget bounds the bytes that leave under a rule within a window.
+type RulesetBudgetArgs struct {
+	// Bytes that may leave within the window.
+	BytesOut pulumi.IntInput `pulumi:"bytesOut"`
+	// `source` (default): for each agent; `group`: for all that the rule holds, together.
+	Per pulumi.StringPtrInput `pulumi:"per"`
+	// Such as `24h`. It rolls.
+	Window pulumi.StringInput `pulumi:"window"`
+}
+
+func (RulesetBudgetArgs) ElementType() reflect.Type {
+	return reflect.TypeOf((*RulesetBudget)(nil)).Elem()
+}
+
+func (i RulesetBudgetArgs) ToRulesetBudgetOutput() RulesetBudgetOutput {
+	return i.ToRulesetBudgetOutputWithContext(context.Background())
+}
+
+func (i RulesetBudgetArgs) ToRulesetBudgetOutputWithContext(ctx context.Context) RulesetBudgetOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(RulesetBudgetOutput)
+}
+
+func (i RulesetBudgetArgs) ToRulesetBudgetPtrOutput() RulesetBudgetPtrOutput {
+	return i.ToRulesetBudgetPtrOutputWithContext(context.Background())
+}
+
+func (i RulesetBudgetArgs) ToRulesetBudgetPtrOutputWithContext(ctx context.Context) RulesetBudgetPtrOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(RulesetBudgetOutput).ToRulesetBudgetPtrOutputWithContext(ctx)
+}
+
+// RulesetBudgetPtrInput is an input type that accepts RulesetBudgetArgs, RulesetBudgetPtr and RulesetBudgetPtrOutput values.
+// You can construct a concrete instance of `RulesetBudgetPtrInput` via:
+//
+//	        RulesetBudgetArgs{...}
+//
+//	or:
+//
+//	        nil
+type RulesetBudgetPtrInput interface {
+	pulumi.Input
+
+	ToRulesetBudgetPtrOutput() RulesetBudgetPtrOutput
+	ToRulesetBudgetPtrOutputWithContext(context.Context) RulesetBudgetPtrOutput
+}
+
+type rulesetBudgetPtrType RulesetBudgetArgs
+
+func RulesetBudgetPtr(v *RulesetBudgetArgs) RulesetBudgetPtrInput {
+	return (*rulesetBudgetPtrType)(v)
+}
+
+func (*rulesetBudgetPtrType) ElementType() reflect.Type {
+	return reflect.TypeOf((**RulesetBudget)(nil)).Elem()
+}
+
+func (i *rulesetBudgetPtrType) ToRulesetBudgetPtrOutput() RulesetBudgetPtrOutput {
+	return i.ToRulesetBudgetPtrOutputWithContext(context.Background())
+}
+
+func (i *rulesetBudgetPtrType) ToRulesetBudgetPtrOutputWithContext(ctx context.Context) RulesetBudgetPtrOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(RulesetBudgetPtrOutput)
+}
+
+// Budget bounds the bytes that leave under a rule within a window.
+type RulesetBudgetOutput struct{ *pulumi.OutputState }
+
+func (RulesetBudgetOutput) ElementType() reflect.Type {
+	return reflect.TypeOf((*RulesetBudget)(nil)).Elem()
+}
+
+func (o RulesetBudgetOutput) ToRulesetBudgetOutput() RulesetBudgetOutput {
+	return o
+}
+
+func (o RulesetBudgetOutput) ToRulesetBudgetOutputWithContext(ctx context.Context) RulesetBudgetOutput {
+	return o
+}
+
+func (o RulesetBudgetOutput) ToRulesetBudgetPtrOutput() RulesetBudgetPtrOutput {
+	return o.ToRulesetBudgetPtrOutputWithContext(context.Background())
+}
+
+func (o RulesetBudgetOutput) ToRulesetBudgetPtrOutputWithContext(ctx context.Context) RulesetBudgetPtrOutput {
+	return o.ApplyTWithContext(ctx, func(_ context.Context, v RulesetBudget) *RulesetBudget {
+		return &v
+	}).(RulesetBudgetPtrOutput)
+}
+
+// Bytes that may leave within the window.
+func (o RulesetBudgetOutput) BytesOut() pulumi.IntOutput {
+	return o.ApplyT(func(v RulesetBudget) int { return v.BytesOut }).(pulumi.IntOutput)
+}
+
+// `source` (default): for each agent; `group`: for all that the rule holds, together.
+func (o RulesetBudgetOutput) Per() pulumi.StringPtrOutput {
+	return o.ApplyT(func(v RulesetBudget) *string { return v.Per }).(pulumi.StringPtrOutput)
+}
+
+// Such as `24h`. It rolls.
+func (o RulesetBudgetOutput) Window() pulumi.StringOutput {
+	return o.ApplyT(func(v RulesetBudget) string { return v.Window }).(pulumi.StringOutput)
+}
+
+type RulesetBudgetPtrOutput struct{ *pulumi.OutputState }
+
+func (RulesetBudgetPtrOutput) ElementType() reflect.Type {
+	return reflect.TypeOf((**RulesetBudget)(nil)).Elem()
+}
+
+func (o RulesetBudgetPtrOutput) ToRulesetBudgetPtrOutput() RulesetBudgetPtrOutput {
+	return o
+}
+
+func (o RulesetBudgetPtrOutput) ToRulesetBudgetPtrOutputWithContext(ctx context.Context) RulesetBudgetPtrOutput {
+	return o
+}
+
+func (o RulesetBudgetPtrOutput) Elem() RulesetBudgetOutput {
+	return o.ApplyT(func(v *RulesetBudget) RulesetBudget {
+		if v != nil {
+			return *v
+		}
+		var ret RulesetBudget
+		return ret
+	}).(RulesetBudgetOutput)
+}
+
+// Bytes that may leave within the window.
+func (o RulesetBudgetPtrOutput) BytesOut() pulumi.IntPtrOutput {
+	return o.ApplyT(func(v *RulesetBudget) *int {
+		if v == nil {
+			return nil
+		}
+		return &v.BytesOut
+	}).(pulumi.IntPtrOutput)
+}
+
+// `source` (default): for each agent; `group`: for all that the rule holds, together.
+func (o RulesetBudgetPtrOutput) Per() pulumi.StringPtrOutput {
+	return o.ApplyT(func(v *RulesetBudget) *string {
+		if v == nil {
+			return nil
+		}
+		return v.Per
+	}).(pulumi.StringPtrOutput)
+}
+
+// Such as `24h`. It rolls.
+func (o RulesetBudgetPtrOutput) Window() pulumi.StringPtrOutput {
+	return o.ApplyT(func(v *RulesetBudget) *string {
+		if v == nil {
+			return nil
+		}
+		return &v.Window
+	}).(pulumi.StringPtrOutput)
+}
+
+// Default decides what no enforced rule matched.
+type RulesetDefault struct {
+	// Always `DENY`.
+	Action RulesetAction `pulumi:"action"`
+	// `enforce` (default), or `monitor` while a ruleset is being introduced: then what no rule matches is permitted, and recorded.
+	Mode *RulesetMode `pulumi:"mode"`
+}
+
+// RulesetDefaultInput is an input type that accepts RulesetDefaultArgs and RulesetDefaultOutput values.
+// You can construct a concrete instance of `RulesetDefaultInput` via:
+//
+//	RulesetDefaultArgs{...}
+type RulesetDefaultInput interface {
+	pulumi.Input
+
+	ToRulesetDefaultOutput() RulesetDefaultOutput
+	ToRulesetDefaultOutputWithContext(context.Context) RulesetDefaultOutput
+}
+
+// Default decides what no enforced rule matched.
+type RulesetDefaultArgs struct {
+	// Always `DENY`.
+	Action RulesetActionInput `pulumi:"action"`
+	// `enforce` (default), or `monitor` while a ruleset is being introduced: then what no rule matches is permitted, and recorded.
+	Mode RulesetModePtrInput `pulumi:"mode"`
+}
+
+func (RulesetDefaultArgs) ElementType() reflect.Type {
+	return reflect.TypeOf((*RulesetDefault)(nil)).Elem()
+}
+
+func (i RulesetDefaultArgs) ToRulesetDefaultOutput() RulesetDefaultOutput {
+	return i.ToRulesetDefaultOutputWithContext(context.Background())
+}
+
+func (i RulesetDefaultArgs) ToRulesetDefaultOutputWithContext(ctx context.Context) RulesetDefaultOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(RulesetDefaultOutput)
+}
+
+func (i RulesetDefaultArgs) ToRulesetDefaultPtrOutput() RulesetDefaultPtrOutput {
+	return i.ToRulesetDefaultPtrOutputWithContext(context.Background())
+}
+
+func (i RulesetDefaultArgs) ToRulesetDefaultPtrOutputWithContext(ctx context.Context) RulesetDefaultPtrOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(RulesetDefaultOutput).ToRulesetDefaultPtrOutputWithContext(ctx)
+}
+
+// RulesetDefaultPtrInput is an input type that accepts RulesetDefaultArgs, RulesetDefaultPtr and RulesetDefaultPtrOutput values.
+// You can construct a concrete instance of `RulesetDefaultPtrInput` via:
+//
+//	        RulesetDefaultArgs{...}
+//
+//	or:
+//
+//	        nil
+type RulesetDefaultPtrInput interface {
+	pulumi.Input
+
+	ToRulesetDefaultPtrOutput() RulesetDefaultPtrOutput
+	ToRulesetDefaultPtrOutputWithContext(context.Context) RulesetDefaultPtrOutput
+}
+
+type rulesetDefaultPtrType RulesetDefaultArgs
+
+func RulesetDefaultPtr(v *RulesetDefaultArgs) RulesetDefaultPtrInput {
+	return (*rulesetDefaultPtrType)(v)
+}
+
+func (*rulesetDefaultPtrType) ElementType() reflect.Type {
+	return reflect.TypeOf((**RulesetDefault)(nil)).Elem()
+}
+
+func (i *rulesetDefaultPtrType) ToRulesetDefaultPtrOutput() RulesetDefaultPtrOutput {
+	return i.ToRulesetDefaultPtrOutputWithContext(context.Background())
+}
+
+func (i *rulesetDefaultPtrType) ToRulesetDefaultPtrOutputWithContext(ctx context.Context) RulesetDefaultPtrOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(RulesetDefaultPtrOutput)
+}
+
+// Default decides what no enforced rule matched.
+type RulesetDefaultOutput struct{ *pulumi.OutputState }
+
+func (RulesetDefaultOutput) ElementType() reflect.Type {
+	return reflect.TypeOf((*RulesetDefault)(nil)).Elem()
+}
+
+func (o RulesetDefaultOutput) ToRulesetDefaultOutput() RulesetDefaultOutput {
+	return o
+}
+
+func (o RulesetDefaultOutput) ToRulesetDefaultOutputWithContext(ctx context.Context) RulesetDefaultOutput {
+	return o
+}
+
+func (o RulesetDefaultOutput) ToRulesetDefaultPtrOutput() RulesetDefaultPtrOutput {
+	return o.ToRulesetDefaultPtrOutputWithContext(context.Background())
+}
+
+func (o RulesetDefaultOutput) ToRulesetDefaultPtrOutputWithContext(ctx context.Context) RulesetDefaultPtrOutput {
+	return o.ApplyTWithContext(ctx, func(_ context.Context, v RulesetDefault) *RulesetDefault {
+		return &v
+	}).(RulesetDefaultPtrOutput)
+}
+
+// Always `DENY`.
+func (o RulesetDefaultOutput) Action() RulesetActionOutput {
+	return o.ApplyT(func(v RulesetDefault) RulesetAction { return v.Action }).(RulesetActionOutput)
+}
+
+// `enforce` (default), or `monitor` while a ruleset is being introduced: then what no rule matches is permitted, and recorded.
+func (o RulesetDefaultOutput) Mode() RulesetModePtrOutput {
+	return o.ApplyT(func(v RulesetDefault) *RulesetMode { return v.Mode }).(RulesetModePtrOutput)
+}
+
+type RulesetDefaultPtrOutput struct{ *pulumi.OutputState }
+
+func (RulesetDefaultPtrOutput) ElementType() reflect.Type {
+	return reflect.TypeOf((**RulesetDefault)(nil)).Elem()
+}
+
+func (o RulesetDefaultPtrOutput) ToRulesetDefaultPtrOutput() RulesetDefaultPtrOutput {
+	return o
+}
+
+func (o RulesetDefaultPtrOutput) ToRulesetDefaultPtrOutputWithContext(ctx context.Context) RulesetDefaultPtrOutput {
+	return o
+}
+
+func (o RulesetDefaultPtrOutput) Elem() RulesetDefaultOutput {
+	return o.ApplyT(func(v *RulesetDefault) RulesetDefault {
+		if v != nil {
+			return *v
+		}
+		var ret RulesetDefault
+		return ret
+	}).(RulesetDefaultOutput)
+}
+
+// Always `DENY`.
+func (o RulesetDefaultPtrOutput) Action() RulesetActionPtrOutput {
+	return o.ApplyT(func(v *RulesetDefault) *RulesetAction {
+		if v == nil {
+			return nil
+		}
+		return &v.Action
+	}).(RulesetActionPtrOutput)
+}
+
+// `enforce` (default), or `monitor` while a ruleset is being introduced: then what no rule matches is permitted, and recorded.
+func (o RulesetDefaultPtrOutput) Mode() RulesetModePtrOutput {
+	return o.ApplyT(func(v *RulesetDefault) *RulesetMode {
+		if v == nil {
+			return nil
+		}
+		return v.Mode
+	}).(RulesetModePtrOutput)
+}
+
+// Document is the ruleset as a program writes it, field by field what gateway/policy reads; a test holds the two together. What it means is decided there and nowhere else: here it only becomes JSON.
+type RulesetDocument struct {
+	// What becomes of flows that no rule matched. Default: denied.
+	Default *RulesetDefault `pulumi:"default"`
+	// `enforce` (default), or `monitor`: then every rule and the default only watch.
+	Mode *RulesetMode `pulumi:"mode"`
+	// Authorities that origins are verified with, beside the public ones.
+	OriginCAs []RulesetOriginCA `pulumi:"originCAs"`
+	// Names that are answered although no rule permits them, because agents reach them without the gateway: those of private endpoints.
+	Resolve []RulesetResolve `pulumi:"resolve"`
+	// The rules. The one with the lowest priority that matches decides.
+	Rules []RulesetRule `pulumi:"rules"`
+	// Named sets of addresses.
+	SmartGroups []RulesetSmartGroup `pulumi:"smartGroups"`
+	// Named sets of known-bad addresses and names, from feeds.
+	ThreatGroups []RulesetThreatGroup `pulumi:"threatGroups"`
+	// Version of the document's format. Default: 1.
+	Version *int `pulumi:"version"`
+	// Named sets of names, and of requests to names.
+	WebGroups []RulesetWebGroup `pulumi:"webGroups"`
+}
+
+// RulesetDocumentInput is an input type that accepts RulesetDocumentArgs and RulesetDocumentOutput values.
+// You can construct a concrete instance of `RulesetDocumentInput` via:
+//
+//	RulesetDocumentArgs{...}
+type RulesetDocumentInput interface {
+	pulumi.Input
+
+	ToRulesetDocumentOutput() RulesetDocumentOutput
+	ToRulesetDocumentOutputWithContext(context.Context) RulesetDocumentOutput
+}
+
+// Document is the ruleset as a program writes it, field by field what gateway/policy reads; a test holds the two together. What it means is decided there and nowhere else: here it only becomes JSON.
+type RulesetDocumentArgs struct {
+	// What becomes of flows that no rule matched. Default: denied.
+	Default RulesetDefaultPtrInput `pulumi:"default"`
+	// `enforce` (default), or `monitor`: then every rule and the default only watch.
+	Mode RulesetModePtrInput `pulumi:"mode"`
+	// Authorities that origins are verified with, beside the public ones.
+	OriginCAs RulesetOriginCAArrayInput `pulumi:"originCAs"`
+	// Names that are answered although no rule permits them, because agents reach them without the gateway: those of private endpoints.
+	Resolve RulesetResolveArrayInput `pulumi:"resolve"`
+	// The rules. The one with the lowest priority that matches decides.
+	Rules RulesetRuleArrayInput `pulumi:"rules"`
+	// Named sets of addresses.
+	SmartGroups RulesetSmartGroupArrayInput `pulumi:"smartGroups"`
+	// Named sets of known-bad addresses and names, from feeds.
+	ThreatGroups RulesetThreatGroupArrayInput `pulumi:"threatGroups"`
+	// Version of the document's format. Default: 1.
+	Version pulumi.IntPtrInput `pulumi:"version"`
+	// Named sets of names, and of requests to names.
+	WebGroups RulesetWebGroupArrayInput `pulumi:"webGroups"`
+}
+
+func (RulesetDocumentArgs) ElementType() reflect.Type {
+	return reflect.TypeOf((*RulesetDocument)(nil)).Elem()
+}
+
+func (i RulesetDocumentArgs) ToRulesetDocumentOutput() RulesetDocumentOutput {
+	return i.ToRulesetDocumentOutputWithContext(context.Background())
+}
+
+func (i RulesetDocumentArgs) ToRulesetDocumentOutputWithContext(ctx context.Context) RulesetDocumentOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(RulesetDocumentOutput)
+}
+
+func (i RulesetDocumentArgs) ToRulesetDocumentPtrOutput() RulesetDocumentPtrOutput {
+	return i.ToRulesetDocumentPtrOutputWithContext(context.Background())
+}
+
+func (i RulesetDocumentArgs) ToRulesetDocumentPtrOutputWithContext(ctx context.Context) RulesetDocumentPtrOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(RulesetDocumentOutput).ToRulesetDocumentPtrOutputWithContext(ctx)
+}
+
+// RulesetDocumentPtrInput is an input type that accepts RulesetDocumentArgs, RulesetDocumentPtr and RulesetDocumentPtrOutput values.
+// You can construct a concrete instance of `RulesetDocumentPtrInput` via:
+//
+//	        RulesetDocumentArgs{...}
+//
+//	or:
+//
+//	        nil
+type RulesetDocumentPtrInput interface {
+	pulumi.Input
+
+	ToRulesetDocumentPtrOutput() RulesetDocumentPtrOutput
+	ToRulesetDocumentPtrOutputWithContext(context.Context) RulesetDocumentPtrOutput
+}
+
+type rulesetDocumentPtrType RulesetDocumentArgs
+
+func RulesetDocumentPtr(v *RulesetDocumentArgs) RulesetDocumentPtrInput {
+	return (*rulesetDocumentPtrType)(v)
+}
+
+func (*rulesetDocumentPtrType) ElementType() reflect.Type {
+	return reflect.TypeOf((**RulesetDocument)(nil)).Elem()
+}
+
+func (i *rulesetDocumentPtrType) ToRulesetDocumentPtrOutput() RulesetDocumentPtrOutput {
+	return i.ToRulesetDocumentPtrOutputWithContext(context.Background())
+}
+
+func (i *rulesetDocumentPtrType) ToRulesetDocumentPtrOutputWithContext(ctx context.Context) RulesetDocumentPtrOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(RulesetDocumentPtrOutput)
+}
+
+// Document is the ruleset as a program writes it, field by field what gateway/policy reads; a test holds the two together. What it means is decided there and nowhere else: here it only becomes JSON.
+type RulesetDocumentOutput struct{ *pulumi.OutputState }
+
+func (RulesetDocumentOutput) ElementType() reflect.Type {
+	return reflect.TypeOf((*RulesetDocument)(nil)).Elem()
+}
+
+func (o RulesetDocumentOutput) ToRulesetDocumentOutput() RulesetDocumentOutput {
+	return o
+}
+
+func (o RulesetDocumentOutput) ToRulesetDocumentOutputWithContext(ctx context.Context) RulesetDocumentOutput {
+	return o
+}
+
+func (o RulesetDocumentOutput) ToRulesetDocumentPtrOutput() RulesetDocumentPtrOutput {
+	return o.ToRulesetDocumentPtrOutputWithContext(context.Background())
+}
+
+func (o RulesetDocumentOutput) ToRulesetDocumentPtrOutputWithContext(ctx context.Context) RulesetDocumentPtrOutput {
+	return o.ApplyTWithContext(ctx, func(_ context.Context, v RulesetDocument) *RulesetDocument {
+		return &v
+	}).(RulesetDocumentPtrOutput)
+}
+
+// What becomes of flows that no rule matched. Default: denied.
+func (o RulesetDocumentOutput) Default() RulesetDefaultPtrOutput {
+	return o.ApplyT(func(v RulesetDocument) *RulesetDefault { return v.Default }).(RulesetDefaultPtrOutput)
+}
+
+// `enforce` (default), or `monitor`: then every rule and the default only watch.
+func (o RulesetDocumentOutput) Mode() RulesetModePtrOutput {
+	return o.ApplyT(func(v RulesetDocument) *RulesetMode { return v.Mode }).(RulesetModePtrOutput)
+}
+
+// Authorities that origins are verified with, beside the public ones.
+func (o RulesetDocumentOutput) OriginCAs() RulesetOriginCAArrayOutput {
+	return o.ApplyT(func(v RulesetDocument) []RulesetOriginCA { return v.OriginCAs }).(RulesetOriginCAArrayOutput)
+}
+
+// Names that are answered although no rule permits them, because agents reach them without the gateway: those of private endpoints.
+func (o RulesetDocumentOutput) Resolve() RulesetResolveArrayOutput {
+	return o.ApplyT(func(v RulesetDocument) []RulesetResolve { return v.Resolve }).(RulesetResolveArrayOutput)
+}
+
+// The rules. The one with the lowest priority that matches decides.
+func (o RulesetDocumentOutput) Rules() RulesetRuleArrayOutput {
+	return o.ApplyT(func(v RulesetDocument) []RulesetRule { return v.Rules }).(RulesetRuleArrayOutput)
+}
+
+// Named sets of addresses.
+func (o RulesetDocumentOutput) SmartGroups() RulesetSmartGroupArrayOutput {
+	return o.ApplyT(func(v RulesetDocument) []RulesetSmartGroup { return v.SmartGroups }).(RulesetSmartGroupArrayOutput)
+}
+
+// Named sets of known-bad addresses and names, from feeds.
+func (o RulesetDocumentOutput) ThreatGroups() RulesetThreatGroupArrayOutput {
+	return o.ApplyT(func(v RulesetDocument) []RulesetThreatGroup { return v.ThreatGroups }).(RulesetThreatGroupArrayOutput)
+}
+
+// Version of the document's format. Default: 1.
+func (o RulesetDocumentOutput) Version() pulumi.IntPtrOutput {
+	return o.ApplyT(func(v RulesetDocument) *int { return v.Version }).(pulumi.IntPtrOutput)
+}
+
+// Named sets of names, and of requests to names.
+func (o RulesetDocumentOutput) WebGroups() RulesetWebGroupArrayOutput {
+	return o.ApplyT(func(v RulesetDocument) []RulesetWebGroup { return v.WebGroups }).(RulesetWebGroupArrayOutput)
+}
+
+type RulesetDocumentPtrOutput struct{ *pulumi.OutputState }
+
+func (RulesetDocumentPtrOutput) ElementType() reflect.Type {
+	return reflect.TypeOf((**RulesetDocument)(nil)).Elem()
+}
+
+func (o RulesetDocumentPtrOutput) ToRulesetDocumentPtrOutput() RulesetDocumentPtrOutput {
+	return o
+}
+
+func (o RulesetDocumentPtrOutput) ToRulesetDocumentPtrOutputWithContext(ctx context.Context) RulesetDocumentPtrOutput {
+	return o
+}
+
+func (o RulesetDocumentPtrOutput) Elem() RulesetDocumentOutput {
+	return o.ApplyT(func(v *RulesetDocument) RulesetDocument {
+		if v != nil {
+			return *v
+		}
+		var ret RulesetDocument
+		return ret
+	}).(RulesetDocumentOutput)
+}
+
+// What becomes of flows that no rule matched. Default: denied.
+func (o RulesetDocumentPtrOutput) Default() RulesetDefaultPtrOutput {
+	return o.ApplyT(func(v *RulesetDocument) *RulesetDefault {
+		if v == nil {
+			return nil
+		}
+		return v.Default
+	}).(RulesetDefaultPtrOutput)
+}
+
+// `enforce` (default), or `monitor`: then every rule and the default only watch.
+func (o RulesetDocumentPtrOutput) Mode() RulesetModePtrOutput {
+	return o.ApplyT(func(v *RulesetDocument) *RulesetMode {
+		if v == nil {
+			return nil
+		}
+		return v.Mode
+	}).(RulesetModePtrOutput)
+}
+
+// Authorities that origins are verified with, beside the public ones.
+func (o RulesetDocumentPtrOutput) OriginCAs() RulesetOriginCAArrayOutput {
+	return o.ApplyT(func(v *RulesetDocument) []RulesetOriginCA {
+		if v == nil {
+			return nil
+		}
+		return v.OriginCAs
+	}).(RulesetOriginCAArrayOutput)
+}
+
+// Names that are answered although no rule permits them, because agents reach them without the gateway: those of private endpoints.
+func (o RulesetDocumentPtrOutput) Resolve() RulesetResolveArrayOutput {
+	return o.ApplyT(func(v *RulesetDocument) []RulesetResolve {
+		if v == nil {
+			return nil
+		}
+		return v.Resolve
+	}).(RulesetResolveArrayOutput)
+}
+
+// The rules. The one with the lowest priority that matches decides.
+func (o RulesetDocumentPtrOutput) Rules() RulesetRuleArrayOutput {
+	return o.ApplyT(func(v *RulesetDocument) []RulesetRule {
+		if v == nil {
+			return nil
+		}
+		return v.Rules
+	}).(RulesetRuleArrayOutput)
+}
+
+// Named sets of addresses.
+func (o RulesetDocumentPtrOutput) SmartGroups() RulesetSmartGroupArrayOutput {
+	return o.ApplyT(func(v *RulesetDocument) []RulesetSmartGroup {
+		if v == nil {
+			return nil
+		}
+		return v.SmartGroups
+	}).(RulesetSmartGroupArrayOutput)
+}
+
+// Named sets of known-bad addresses and names, from feeds.
+func (o RulesetDocumentPtrOutput) ThreatGroups() RulesetThreatGroupArrayOutput {
+	return o.ApplyT(func(v *RulesetDocument) []RulesetThreatGroup {
+		if v == nil {
+			return nil
+		}
+		return v.ThreatGroups
+	}).(RulesetThreatGroupArrayOutput)
+}
+
+// Version of the document's format. Default: 1.
+func (o RulesetDocumentPtrOutput) Version() pulumi.IntPtrOutput {
+	return o.ApplyT(func(v *RulesetDocument) *int {
+		if v == nil {
+			return nil
+		}
+		return v.Version
+	}).(pulumi.IntPtrOutput)
+}
+
+// Named sets of names, and of requests to names.
+func (o RulesetDocumentPtrOutput) WebGroups() RulesetWebGroupArrayOutput {
+	return o.ApplyT(func(v *RulesetDocument) []RulesetWebGroup {
+		if v == nil {
+			return nil
+		}
+		return v.WebGroups
+	}).(RulesetWebGroupArrayOutput)
+}
+
+// Exemption overrides one check for one rule.
+type RulesetExemption struct {
+	// The check's id, such as `POL-06`.
+	Check string `pulumi:"check"`
+	// Why, in writing.
+	Reason string `pulumi:"reason"`
+}
+
+// RulesetExemptionInput is an input type that accepts RulesetExemptionArgs and RulesetExemptionOutput values.
+// You can construct a concrete instance of `RulesetExemptionInput` via:
+//
+//	RulesetExemptionArgs{...}
+type RulesetExemptionInput interface {
+	pulumi.Input
+
+	ToRulesetExemptionOutput() RulesetExemptionOutput
+	ToRulesetExemptionOutputWithContext(context.Context) RulesetExemptionOutput
+}
+
+// Exemption overrides one check for one rule.
+type RulesetExemptionArgs struct {
+	// The check's id, such as `POL-06`.
+	Check pulumi.StringInput `pulumi:"check"`
+	// Why, in writing.
+	Reason pulumi.StringInput `pulumi:"reason"`
+}
+
+func (RulesetExemptionArgs) ElementType() reflect.Type {
+	return reflect.TypeOf((*RulesetExemption)(nil)).Elem()
+}
+
+func (i RulesetExemptionArgs) ToRulesetExemptionOutput() RulesetExemptionOutput {
+	return i.ToRulesetExemptionOutputWithContext(context.Background())
+}
+
+func (i RulesetExemptionArgs) ToRulesetExemptionOutputWithContext(ctx context.Context) RulesetExemptionOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(RulesetExemptionOutput)
+}
+
+// RulesetExemptionArrayInput is an input type that accepts RulesetExemptionArray and RulesetExemptionArrayOutput values.
+// You can construct a concrete instance of `RulesetExemptionArrayInput` via:
+//
+//	RulesetExemptionArray{ RulesetExemptionArgs{...} }
+type RulesetExemptionArrayInput interface {
+	pulumi.Input
+
+	ToRulesetExemptionArrayOutput() RulesetExemptionArrayOutput
+	ToRulesetExemptionArrayOutputWithContext(context.Context) RulesetExemptionArrayOutput
+}
+
+type RulesetExemptionArray []RulesetExemptionInput
+
+func (RulesetExemptionArray) ElementType() reflect.Type {
+	return reflect.TypeOf((*[]RulesetExemption)(nil)).Elem()
+}
+
+func (i RulesetExemptionArray) ToRulesetExemptionArrayOutput() RulesetExemptionArrayOutput {
+	return i.ToRulesetExemptionArrayOutputWithContext(context.Background())
+}
+
+func (i RulesetExemptionArray) ToRulesetExemptionArrayOutputWithContext(ctx context.Context) RulesetExemptionArrayOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(RulesetExemptionArrayOutput)
+}
+
+// Exemption overrides one check for one rule.
+type RulesetExemptionOutput struct{ *pulumi.OutputState }
+
+func (RulesetExemptionOutput) ElementType() reflect.Type {
+	return reflect.TypeOf((*RulesetExemption)(nil)).Elem()
+}
+
+func (o RulesetExemptionOutput) ToRulesetExemptionOutput() RulesetExemptionOutput {
+	return o
+}
+
+func (o RulesetExemptionOutput) ToRulesetExemptionOutputWithContext(ctx context.Context) RulesetExemptionOutput {
+	return o
+}
+
+// The check's id, such as `POL-06`.
+func (o RulesetExemptionOutput) Check() pulumi.StringOutput {
+	return o.ApplyT(func(v RulesetExemption) string { return v.Check }).(pulumi.StringOutput)
+}
+
+// Why, in writing.
+func (o RulesetExemptionOutput) Reason() pulumi.StringOutput {
+	return o.ApplyT(func(v RulesetExemption) string { return v.Reason }).(pulumi.StringOutput)
+}
+
+type RulesetExemptionArrayOutput struct{ *pulumi.OutputState }
+
+func (RulesetExemptionArrayOutput) ElementType() reflect.Type {
+	return reflect.TypeOf((*[]RulesetExemption)(nil)).Elem()
+}
+
+func (o RulesetExemptionArrayOutput) ToRulesetExemptionArrayOutput() RulesetExemptionArrayOutput {
+	return o
+}
+
+func (o RulesetExemptionArrayOutput) ToRulesetExemptionArrayOutputWithContext(ctx context.Context) RulesetExemptionArrayOutput {
+	return o
+}
+
+func (o RulesetExemptionArrayOutput) Index(i pulumi.IntInput) RulesetExemptionOutput {
+	return pulumi.All(o, i).ApplyT(func(vs []interface{}) RulesetExemption {
+		return vs[0].([]RulesetExemption)[vs[1].(int)]
+	}).(RulesetExemptionOutput)
+}
+
+// Feed is one list of a threat group.
+type RulesetFeed struct {
+	// `domains`, `hosts` or `netset`.
+	Format string `pulumi:"format"`
+	// Unique name, also that of the file in the gateway's feeds directory.
+	Name string `pulumi:"name"`
+	// Where it is published.
+	Url string `pulumi:"url"`
+}
+
+// RulesetFeedInput is an input type that accepts RulesetFeedArgs and RulesetFeedOutput values.
+// You can construct a concrete instance of `RulesetFeedInput` via:
+//
+//	RulesetFeedArgs{...}
+type RulesetFeedInput interface {
+	pulumi.Input
+
+	ToRulesetFeedOutput() RulesetFeedOutput
+	ToRulesetFeedOutputWithContext(context.Context) RulesetFeedOutput
+}
+
+// Feed is one list of a threat group.
+type RulesetFeedArgs struct {
+	// `domains`, `hosts` or `netset`.
+	Format pulumi.StringInput `pulumi:"format"`
+	// Unique name, also that of the file in the gateway's feeds directory.
+	Name pulumi.StringInput `pulumi:"name"`
+	// Where it is published.
+	Url pulumi.StringInput `pulumi:"url"`
+}
+
+func (RulesetFeedArgs) ElementType() reflect.Type {
+	return reflect.TypeOf((*RulesetFeed)(nil)).Elem()
+}
+
+func (i RulesetFeedArgs) ToRulesetFeedOutput() RulesetFeedOutput {
+	return i.ToRulesetFeedOutputWithContext(context.Background())
+}
+
+func (i RulesetFeedArgs) ToRulesetFeedOutputWithContext(ctx context.Context) RulesetFeedOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(RulesetFeedOutput)
+}
+
+// RulesetFeedArrayInput is an input type that accepts RulesetFeedArray and RulesetFeedArrayOutput values.
+// You can construct a concrete instance of `RulesetFeedArrayInput` via:
+//
+//	RulesetFeedArray{ RulesetFeedArgs{...} }
+type RulesetFeedArrayInput interface {
+	pulumi.Input
+
+	ToRulesetFeedArrayOutput() RulesetFeedArrayOutput
+	ToRulesetFeedArrayOutputWithContext(context.Context) RulesetFeedArrayOutput
+}
+
+type RulesetFeedArray []RulesetFeedInput
+
+func (RulesetFeedArray) ElementType() reflect.Type {
+	return reflect.TypeOf((*[]RulesetFeed)(nil)).Elem()
+}
+
+func (i RulesetFeedArray) ToRulesetFeedArrayOutput() RulesetFeedArrayOutput {
+	return i.ToRulesetFeedArrayOutputWithContext(context.Background())
+}
+
+func (i RulesetFeedArray) ToRulesetFeedArrayOutputWithContext(ctx context.Context) RulesetFeedArrayOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(RulesetFeedArrayOutput)
+}
+
+// Feed is one list of a threat group.
+type RulesetFeedOutput struct{ *pulumi.OutputState }
+
+func (RulesetFeedOutput) ElementType() reflect.Type {
+	return reflect.TypeOf((*RulesetFeed)(nil)).Elem()
+}
+
+func (o RulesetFeedOutput) ToRulesetFeedOutput() RulesetFeedOutput {
+	return o
+}
+
+func (o RulesetFeedOutput) ToRulesetFeedOutputWithContext(ctx context.Context) RulesetFeedOutput {
+	return o
+}
+
+// `domains`, `hosts` or `netset`.
+func (o RulesetFeedOutput) Format() pulumi.StringOutput {
+	return o.ApplyT(func(v RulesetFeed) string { return v.Format }).(pulumi.StringOutput)
+}
+
+// Unique name, also that of the file in the gateway's feeds directory.
+func (o RulesetFeedOutput) Name() pulumi.StringOutput {
+	return o.ApplyT(func(v RulesetFeed) string { return v.Name }).(pulumi.StringOutput)
+}
+
+// Where it is published.
+func (o RulesetFeedOutput) Url() pulumi.StringOutput {
+	return o.ApplyT(func(v RulesetFeed) string { return v.Url }).(pulumi.StringOutput)
+}
+
+type RulesetFeedArrayOutput struct{ *pulumi.OutputState }
+
+func (RulesetFeedArrayOutput) ElementType() reflect.Type {
+	return reflect.TypeOf((*[]RulesetFeed)(nil)).Elem()
+}
+
+func (o RulesetFeedArrayOutput) ToRulesetFeedArrayOutput() RulesetFeedArrayOutput {
+	return o
+}
+
+func (o RulesetFeedArrayOutput) ToRulesetFeedArrayOutputWithContext(ctx context.Context) RulesetFeedArrayOutput {
+	return o
+}
+
+func (o RulesetFeedArrayOutput) Index(i pulumi.IntInput) RulesetFeedOutput {
+	return pulumi.All(o, i).ApplyT(func(vs []interface{}) RulesetFeed {
+		return vs[0].([]RulesetFeed)[vs[1].(int)]
+	}).(RulesetFeedOutput)
+}
+
+// Header is a field of a request that is set or required. One of `set`, `require` and `secret` is given.
+type RulesetHeader struct {
+	// The field's name.
+	Name string `pulumi:"name"`
+	// Stands before the secret, such as ` Bearer  `.
+	Prefix *string `pulumi:"prefix"`
+	// The request must have the field once, with one of these values.
+	Require []string `pulumi:"require"`
+	// The Key Vault secret that the value is taken from by the gateway, such as `https://VAULT.vault.azure.net/secrets/NAME`. Neither the agent nor this document holds it.
+	Secret *string `pulumi:"secret"`
+	// The value that replaces whatever the agent sent.
+	Set *string `pulumi:"set"`
+}
+
+// RulesetHeaderInput is an input type that accepts RulesetHeaderArgs and RulesetHeaderOutput values.
+// You can construct a concrete instance of `RulesetHeaderInput` via:
+//
+//	RulesetHeaderArgs{...}
+type RulesetHeaderInput interface {
+	pulumi.Input
+
+	ToRulesetHeaderOutput() RulesetHeaderOutput
+	ToRulesetHeaderOutputWithContext(context.Context) RulesetHeaderOutput
+}
+
+// Header is a field of a request that is set or required. One of `set`, `require` and `secret` is given.
+type RulesetHeaderArgs struct {
+	// The field's name.
+	Name pulumi.StringInput `pulumi:"name"`
+	// Stands before the secret, such as ` Bearer  `.
+	Prefix pulumi.StringPtrInput `pulumi:"prefix"`
+	// The request must have the field once, with one of these values.
+	Require pulumi.StringArrayInput `pulumi:"require"`
+	// The Key Vault secret that the value is taken from by the gateway, such as `https://VAULT.vault.azure.net/secrets/NAME`. Neither the agent nor this document holds it.
+	Secret pulumi.StringPtrInput `pulumi:"secret"`
+	// The value that replaces whatever the agent sent.
+	Set pulumi.StringPtrInput `pulumi:"set"`
+}
+
+func (RulesetHeaderArgs) ElementType() reflect.Type {
+	return reflect.TypeOf((*RulesetHeader)(nil)).Elem()
+}
+
+func (i RulesetHeaderArgs) ToRulesetHeaderOutput() RulesetHeaderOutput {
+	return i.ToRulesetHeaderOutputWithContext(context.Background())
+}
+
+func (i RulesetHeaderArgs) ToRulesetHeaderOutputWithContext(ctx context.Context) RulesetHeaderOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(RulesetHeaderOutput)
+}
+
+// RulesetHeaderArrayInput is an input type that accepts RulesetHeaderArray and RulesetHeaderArrayOutput values.
+// You can construct a concrete instance of `RulesetHeaderArrayInput` via:
+//
+//	RulesetHeaderArray{ RulesetHeaderArgs{...} }
+type RulesetHeaderArrayInput interface {
+	pulumi.Input
+
+	ToRulesetHeaderArrayOutput() RulesetHeaderArrayOutput
+	ToRulesetHeaderArrayOutputWithContext(context.Context) RulesetHeaderArrayOutput
+}
+
+type RulesetHeaderArray []RulesetHeaderInput
+
+func (RulesetHeaderArray) ElementType() reflect.Type {
+	return reflect.TypeOf((*[]RulesetHeader)(nil)).Elem()
+}
+
+func (i RulesetHeaderArray) ToRulesetHeaderArrayOutput() RulesetHeaderArrayOutput {
+	return i.ToRulesetHeaderArrayOutputWithContext(context.Background())
+}
+
+func (i RulesetHeaderArray) ToRulesetHeaderArrayOutputWithContext(ctx context.Context) RulesetHeaderArrayOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(RulesetHeaderArrayOutput)
+}
+
+// Header is a field of a request that is set or required. One of `set`, `require` and `secret` is given.
+type RulesetHeaderOutput struct{ *pulumi.OutputState }
+
+func (RulesetHeaderOutput) ElementType() reflect.Type {
+	return reflect.TypeOf((*RulesetHeader)(nil)).Elem()
+}
+
+func (o RulesetHeaderOutput) ToRulesetHeaderOutput() RulesetHeaderOutput {
+	return o
+}
+
+func (o RulesetHeaderOutput) ToRulesetHeaderOutputWithContext(ctx context.Context) RulesetHeaderOutput {
+	return o
+}
+
+// The field's name.
+func (o RulesetHeaderOutput) Name() pulumi.StringOutput {
+	return o.ApplyT(func(v RulesetHeader) string { return v.Name }).(pulumi.StringOutput)
+}
+
+// Stands before the secret, such as ` Bearer  `.
+func (o RulesetHeaderOutput) Prefix() pulumi.StringPtrOutput {
+	return o.ApplyT(func(v RulesetHeader) *string { return v.Prefix }).(pulumi.StringPtrOutput)
+}
+
+// The request must have the field once, with one of these values.
+func (o RulesetHeaderOutput) Require() pulumi.StringArrayOutput {
+	return o.ApplyT(func(v RulesetHeader) []string { return v.Require }).(pulumi.StringArrayOutput)
+}
+
+// The Key Vault secret that the value is taken from by the gateway, such as `https://VAULT.vault.azure.net/secrets/NAME`. Neither the agent nor this document holds it.
+func (o RulesetHeaderOutput) Secret() pulumi.StringPtrOutput {
+	return o.ApplyT(func(v RulesetHeader) *string { return v.Secret }).(pulumi.StringPtrOutput)
+}
+
+// The value that replaces whatever the agent sent.
+func (o RulesetHeaderOutput) Set() pulumi.StringPtrOutput {
+	return o.ApplyT(func(v RulesetHeader) *string { return v.Set }).(pulumi.StringPtrOutput)
+}
+
+type RulesetHeaderArrayOutput struct{ *pulumi.OutputState }
+
+func (RulesetHeaderArrayOutput) ElementType() reflect.Type {
+	return reflect.TypeOf((*[]RulesetHeader)(nil)).Elem()
+}
+
+func (o RulesetHeaderArrayOutput) ToRulesetHeaderArrayOutput() RulesetHeaderArrayOutput {
+	return o
+}
+
+func (o RulesetHeaderArrayOutput) ToRulesetHeaderArrayOutputWithContext(ctx context.Context) RulesetHeaderArrayOutput {
+	return o
+}
+
+func (o RulesetHeaderArrayOutput) Index(i pulumi.IntInput) RulesetHeaderOutput {
+	return pulumi.All(o, i).ApplyT(func(vs []interface{}) RulesetHeader {
+		return vs[0].([]RulesetHeader)[vs[1].(int)]
+	}).(RulesetHeaderOutput)
+}
+
+// MCP is which tools of a Model Context Protocol server may be called.
+type RulesetMcp struct {
+	// Tools that may be called, `*` for any characters. Absent: all.
+	AllowTools []string `pulumi:"allowTools"`
+	// Tools that may not, although `allowTools` holds them.
+	DenyTools []string `pulumi:"denyTools"`
+	// Host name or pattern.
+	Host string `pulumi:"host"`
+	// The server's endpoints. Default: `/mcp`.
+	Paths []string `pulumi:"paths"`
+}
+
+// RulesetMcpInput is an input type that accepts RulesetMcpArgs and RulesetMcpOutput values.
+// You can construct a concrete instance of `RulesetMcpInput` via:
+//
+//	RulesetMcpArgs{...}
+type RulesetMcpInput interface {
+	pulumi.Input
+
+	ToRulesetMcpOutput() RulesetMcpOutput
+	ToRulesetMcpOutputWithContext(context.Context) RulesetMcpOutput
+}
+
+// MCP is which tools of a Model Context Protocol server may be called.
+type RulesetMcpArgs struct {
+	// Tools that may be called, `*` for any characters. Absent: all.
+	AllowTools pulumi.StringArrayInput `pulumi:"allowTools"`
+	// Tools that may not, although `allowTools` holds them.
+	DenyTools pulumi.StringArrayInput `pulumi:"denyTools"`
+	// Host name or pattern.
+	Host pulumi.StringInput `pulumi:"host"`
+	// The server's endpoints. Default: `/mcp`.
+	Paths pulumi.StringArrayInput `pulumi:"paths"`
+}
+
+func (RulesetMcpArgs) ElementType() reflect.Type {
+	return reflect.TypeOf((*RulesetMcp)(nil)).Elem()
+}
+
+func (i RulesetMcpArgs) ToRulesetMcpOutput() RulesetMcpOutput {
+	return i.ToRulesetMcpOutputWithContext(context.Background())
+}
+
+func (i RulesetMcpArgs) ToRulesetMcpOutputWithContext(ctx context.Context) RulesetMcpOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(RulesetMcpOutput)
+}
+
+// RulesetMcpArrayInput is an input type that accepts RulesetMcpArray and RulesetMcpArrayOutput values.
+// You can construct a concrete instance of `RulesetMcpArrayInput` via:
+//
+//	RulesetMcpArray{ RulesetMcpArgs{...} }
+type RulesetMcpArrayInput interface {
+	pulumi.Input
+
+	ToRulesetMcpArrayOutput() RulesetMcpArrayOutput
+	ToRulesetMcpArrayOutputWithContext(context.Context) RulesetMcpArrayOutput
+}
+
+type RulesetMcpArray []RulesetMcpInput
+
+func (RulesetMcpArray) ElementType() reflect.Type {
+	return reflect.TypeOf((*[]RulesetMcp)(nil)).Elem()
+}
+
+func (i RulesetMcpArray) ToRulesetMcpArrayOutput() RulesetMcpArrayOutput {
+	return i.ToRulesetMcpArrayOutputWithContext(context.Background())
+}
+
+func (i RulesetMcpArray) ToRulesetMcpArrayOutputWithContext(ctx context.Context) RulesetMcpArrayOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(RulesetMcpArrayOutput)
+}
+
+// MCP is which tools of a Model Context Protocol server may be called.
+type RulesetMcpOutput struct{ *pulumi.OutputState }
+
+func (RulesetMcpOutput) ElementType() reflect.Type {
+	return reflect.TypeOf((*RulesetMcp)(nil)).Elem()
+}
+
+func (o RulesetMcpOutput) ToRulesetMcpOutput() RulesetMcpOutput {
+	return o
+}
+
+func (o RulesetMcpOutput) ToRulesetMcpOutputWithContext(ctx context.Context) RulesetMcpOutput {
+	return o
+}
+
+// Tools that may be called, `*` for any characters. Absent: all.
+func (o RulesetMcpOutput) AllowTools() pulumi.StringArrayOutput {
+	return o.ApplyT(func(v RulesetMcp) []string { return v.AllowTools }).(pulumi.StringArrayOutput)
+}
+
+// Tools that may not, although `allowTools` holds them.
+func (o RulesetMcpOutput) DenyTools() pulumi.StringArrayOutput {
+	return o.ApplyT(func(v RulesetMcp) []string { return v.DenyTools }).(pulumi.StringArrayOutput)
+}
+
+// Host name or pattern.
+func (o RulesetMcpOutput) Host() pulumi.StringOutput {
+	return o.ApplyT(func(v RulesetMcp) string { return v.Host }).(pulumi.StringOutput)
+}
+
+// The server's endpoints. Default: `/mcp`.
+func (o RulesetMcpOutput) Paths() pulumi.StringArrayOutput {
+	return o.ApplyT(func(v RulesetMcp) []string { return v.Paths }).(pulumi.StringArrayOutput)
+}
+
+type RulesetMcpArrayOutput struct{ *pulumi.OutputState }
+
+func (RulesetMcpArrayOutput) ElementType() reflect.Type {
+	return reflect.TypeOf((*[]RulesetMcp)(nil)).Elem()
+}
+
+func (o RulesetMcpArrayOutput) ToRulesetMcpArrayOutput() RulesetMcpArrayOutput {
+	return o
+}
+
+func (o RulesetMcpArrayOutput) ToRulesetMcpArrayOutputWithContext(ctx context.Context) RulesetMcpArrayOutput {
+	return o
+}
+
+func (o RulesetMcpArrayOutput) Index(i pulumi.IntInput) RulesetMcpOutput {
+	return pulumi.All(o, i).ApplyT(func(vs []interface{}) RulesetMcp {
+		return vs[0].([]RulesetMcp)[vs[1].(int)]
+	}).(RulesetMcpOutput)
+}
+
+// OriginCA is an authority that origins are verified with.
+type RulesetOriginCA struct {
+	// Unique name.
+	Name string `pulumi:"name"`
+	// Its certificate in PEM.
+	Pem string `pulumi:"pem"`
+}
+
+// RulesetOriginCAInput is an input type that accepts RulesetOriginCAArgs and RulesetOriginCAOutput values.
+// You can construct a concrete instance of `RulesetOriginCAInput` via:
+//
+//	RulesetOriginCAArgs{...}
+type RulesetOriginCAInput interface {
+	pulumi.Input
+
+	ToRulesetOriginCAOutput() RulesetOriginCAOutput
+	ToRulesetOriginCAOutputWithContext(context.Context) RulesetOriginCAOutput
+}
+
+// OriginCA is an authority that origins are verified with.
+type RulesetOriginCAArgs struct {
+	// Unique name.
+	Name pulumi.StringInput `pulumi:"name"`
+	// Its certificate in PEM.
+	Pem pulumi.StringInput `pulumi:"pem"`
+}
+
+func (RulesetOriginCAArgs) ElementType() reflect.Type {
+	return reflect.TypeOf((*RulesetOriginCA)(nil)).Elem()
+}
+
+func (i RulesetOriginCAArgs) ToRulesetOriginCAOutput() RulesetOriginCAOutput {
+	return i.ToRulesetOriginCAOutputWithContext(context.Background())
+}
+
+func (i RulesetOriginCAArgs) ToRulesetOriginCAOutputWithContext(ctx context.Context) RulesetOriginCAOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(RulesetOriginCAOutput)
+}
+
+// RulesetOriginCAArrayInput is an input type that accepts RulesetOriginCAArray and RulesetOriginCAArrayOutput values.
+// You can construct a concrete instance of `RulesetOriginCAArrayInput` via:
+//
+//	RulesetOriginCAArray{ RulesetOriginCAArgs{...} }
+type RulesetOriginCAArrayInput interface {
+	pulumi.Input
+
+	ToRulesetOriginCAArrayOutput() RulesetOriginCAArrayOutput
+	ToRulesetOriginCAArrayOutputWithContext(context.Context) RulesetOriginCAArrayOutput
+}
+
+type RulesetOriginCAArray []RulesetOriginCAInput
+
+func (RulesetOriginCAArray) ElementType() reflect.Type {
+	return reflect.TypeOf((*[]RulesetOriginCA)(nil)).Elem()
+}
+
+func (i RulesetOriginCAArray) ToRulesetOriginCAArrayOutput() RulesetOriginCAArrayOutput {
+	return i.ToRulesetOriginCAArrayOutputWithContext(context.Background())
+}
+
+func (i RulesetOriginCAArray) ToRulesetOriginCAArrayOutputWithContext(ctx context.Context) RulesetOriginCAArrayOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(RulesetOriginCAArrayOutput)
+}
+
+// OriginCA is an authority that origins are verified with.
+type RulesetOriginCAOutput struct{ *pulumi.OutputState }
+
+func (RulesetOriginCAOutput) ElementType() reflect.Type {
+	return reflect.TypeOf((*RulesetOriginCA)(nil)).Elem()
+}
+
+func (o RulesetOriginCAOutput) ToRulesetOriginCAOutput() RulesetOriginCAOutput {
+	return o
+}
+
+func (o RulesetOriginCAOutput) ToRulesetOriginCAOutputWithContext(ctx context.Context) RulesetOriginCAOutput {
+	return o
+}
+
+// Unique name.
+func (o RulesetOriginCAOutput) Name() pulumi.StringOutput {
+	return o.ApplyT(func(v RulesetOriginCA) string { return v.Name }).(pulumi.StringOutput)
+}
+
+// Its certificate in PEM.
+func (o RulesetOriginCAOutput) Pem() pulumi.StringOutput {
+	return o.ApplyT(func(v RulesetOriginCA) string { return v.Pem }).(pulumi.StringOutput)
+}
+
+type RulesetOriginCAArrayOutput struct{ *pulumi.OutputState }
+
+func (RulesetOriginCAArrayOutput) ElementType() reflect.Type {
+	return reflect.TypeOf((*[]RulesetOriginCA)(nil)).Elem()
+}
+
+func (o RulesetOriginCAArrayOutput) ToRulesetOriginCAArrayOutput() RulesetOriginCAArrayOutput {
+	return o
+}
+
+func (o RulesetOriginCAArrayOutput) ToRulesetOriginCAArrayOutputWithContext(ctx context.Context) RulesetOriginCAArrayOutput {
+	return o
+}
+
+func (o RulesetOriginCAArrayOutput) Index(i pulumi.IntInput) RulesetOriginCAOutput {
+	return pulumi.All(o, i).ApplyT(func(vs []interface{}) RulesetOriginCA {
+		return vs[0].([]RulesetOriginCA)[vs[1].(int)]
+	}).(RulesetOriginCAOutput)
+}
+
+// Resolve lists names that are answered for private endpoints.
+type RulesetResolve struct {
+	// Smart groups that the answered addresses must lie in.
+	Answers []string `pulumi:"answers"`
+	// Host names or patterns.
+	Names []string `pulumi:"names"`
+}
+
+// RulesetResolveInput is an input type that accepts RulesetResolveArgs and RulesetResolveOutput values.
+// You can construct a concrete instance of `RulesetResolveInput` via:
+//
+//	RulesetResolveArgs{...}
+type RulesetResolveInput interface {
+	pulumi.Input
+
+	ToRulesetResolveOutput() RulesetResolveOutput
+	ToRulesetResolveOutputWithContext(context.Context) RulesetResolveOutput
+}
+
+// Resolve lists names that are answered for private endpoints.
+type RulesetResolveArgs struct {
+	// Smart groups that the answered addresses must lie in.
+	Answers pulumi.StringArrayInput `pulumi:"answers"`
+	// Host names or patterns.
+	Names pulumi.StringArrayInput `pulumi:"names"`
+}
+
+func (RulesetResolveArgs) ElementType() reflect.Type {
+	return reflect.TypeOf((*RulesetResolve)(nil)).Elem()
+}
+
+func (i RulesetResolveArgs) ToRulesetResolveOutput() RulesetResolveOutput {
+	return i.ToRulesetResolveOutputWithContext(context.Background())
+}
+
+func (i RulesetResolveArgs) ToRulesetResolveOutputWithContext(ctx context.Context) RulesetResolveOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(RulesetResolveOutput)
+}
+
+// RulesetResolveArrayInput is an input type that accepts RulesetResolveArray and RulesetResolveArrayOutput values.
+// You can construct a concrete instance of `RulesetResolveArrayInput` via:
+//
+//	RulesetResolveArray{ RulesetResolveArgs{...} }
+type RulesetResolveArrayInput interface {
+	pulumi.Input
+
+	ToRulesetResolveArrayOutput() RulesetResolveArrayOutput
+	ToRulesetResolveArrayOutputWithContext(context.Context) RulesetResolveArrayOutput
+}
+
+type RulesetResolveArray []RulesetResolveInput
+
+func (RulesetResolveArray) ElementType() reflect.Type {
+	return reflect.TypeOf((*[]RulesetResolve)(nil)).Elem()
+}
+
+func (i RulesetResolveArray) ToRulesetResolveArrayOutput() RulesetResolveArrayOutput {
+	return i.ToRulesetResolveArrayOutputWithContext(context.Background())
+}
+
+func (i RulesetResolveArray) ToRulesetResolveArrayOutputWithContext(ctx context.Context) RulesetResolveArrayOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(RulesetResolveArrayOutput)
+}
+
+// Resolve lists names that are answered for private endpoints.
+type RulesetResolveOutput struct{ *pulumi.OutputState }
+
+func (RulesetResolveOutput) ElementType() reflect.Type {
+	return reflect.TypeOf((*RulesetResolve)(nil)).Elem()
+}
+
+func (o RulesetResolveOutput) ToRulesetResolveOutput() RulesetResolveOutput {
+	return o
+}
+
+func (o RulesetResolveOutput) ToRulesetResolveOutputWithContext(ctx context.Context) RulesetResolveOutput {
+	return o
+}
+
+// Smart groups that the answered addresses must lie in.
+func (o RulesetResolveOutput) Answers() pulumi.StringArrayOutput {
+	return o.ApplyT(func(v RulesetResolve) []string { return v.Answers }).(pulumi.StringArrayOutput)
+}
+
+// Host names or patterns.
+func (o RulesetResolveOutput) Names() pulumi.StringArrayOutput {
+	return o.ApplyT(func(v RulesetResolve) []string { return v.Names }).(pulumi.StringArrayOutput)
+}
+
+type RulesetResolveArrayOutput struct{ *pulumi.OutputState }
+
+func (RulesetResolveArrayOutput) ElementType() reflect.Type {
+	return reflect.TypeOf((*[]RulesetResolve)(nil)).Elem()
+}
+
+func (o RulesetResolveArrayOutput) ToRulesetResolveArrayOutput() RulesetResolveArrayOutput {
+	return o
+}
+
+func (o RulesetResolveArrayOutput) ToRulesetResolveArrayOutputWithContext(ctx context.Context) RulesetResolveArrayOutput {
+	return o
+}
+
+func (o RulesetResolveArrayOutput) Index(i pulumi.IntInput) RulesetResolveOutput {
+	return pulumi.All(o, i).ApplyT(func(vs []interface{}) RulesetResolve {
+		return vs[0].([]RulesetResolve)[vs[1].(int)]
+	}).(RulesetResolveOutput)
+}
+
+// Rule is one line of the ruleset. All fields that it names must match.
+type RulesetRule struct {
+	// `PERMIT` or `DENY`.
+	Action RulesetAction `pulumi:"action"`
+	// Checks that this rule is exempted from, with the reason.
+	Allow []RulesetExemption `pulumi:"allow"`
+	// Bounds the bytes that leave.
+	Budget *RulesetBudget `pulumi:"budget"`
+	// `DECRYPT_NOT_ALLOWED` (default), or `DECRYPT_ALLOWED`: requests may be looked at.
+	Decrypt *RulesetDecrypt `pulumi:"decrypt"`
+	// Smart or threat groups, `internet` or `any`. Absent: `internet` for PERMIT, `any` for DENY.
+	Destinations []string `pulumi:"destinations"`
+	// What is not TLS does not match.
+	EnsureTLS *bool `pulumi:"ensureTLS"`
+	// Header fields of requests that are set or required. They need decryption.
+	Headers []RulesetHeader `pulumi:"headers"`
+	// Record each decision. Default: true.
+	Log *bool `pulumi:"log"`
+	// The longest body of a request, in bytes. Needs decryption.
+	MaxRequestBytes *int `pulumi:"maxRequestBytes"`
+	// The lowest version of TLS that either side may negotiate, `1.2` or `1.3`.
+	MinTLS *RulesetTlsVersion `pulumi:"minTLS"`
+	// `enforce` (default), or `monitor`: recorded, and without effect.
+	Mode *RulesetMode `pulumi:"mode"`
+	// Unique name, which every decision is recorded with.
+	Name string `pulumi:"name"`
+	// `verify`: the origin must hold a valid certificate for the flow's name. `ignore`: any. Absent: verified where the flow is decrypted.
+	OriginCertificate *RulesetOriginTrust `pulumi:"originCertificate"`
+	// Such as `tcp/443`, `udp/1-1024`, `icmp`. Absent: every protocol.
+	Ports []string `pulumi:"ports"`
+	// Unique; the lowest number is judged first.
+	Priority int `pulumi:"priority"`
+	// `required` (default), or `optional`: TLS without a server name is taken for the names that were resolved to its address.
+	Sni *RulesetSni `pulumi:"sni"`
+	// Smart groups. Absent: any agent.
+	Sources []string `pulumi:"sources"`
+	// Web groups; the flow's name must be in one of them.
+	WebGroups []string `pulumi:"webGroups"`
+}
+
+// RulesetRuleInput is an input type that accepts RulesetRuleArgs and RulesetRuleOutput values.
+// You can construct a concrete instance of `RulesetRuleInput` via:
+//
+//	RulesetRuleArgs{...}
+type RulesetRuleInput interface {
+	pulumi.Input
+
+	ToRulesetRuleOutput() RulesetRuleOutput
+	ToRulesetRuleOutputWithContext(context.Context) RulesetRuleOutput
+}
+
+// Rule is one line of the ruleset. All fields that it names must match.
+type RulesetRuleArgs struct {
+	// `PERMIT` or `DENY`.
+	Action RulesetActionInput `pulumi:"action"`
+	// Checks that this rule is exempted from, with the reason.
+	Allow RulesetExemptionArrayInput `pulumi:"allow"`
+	// Bounds the bytes that leave.
+	Budget RulesetBudgetPtrInput `pulumi:"budget"`
+	// `DECRYPT_NOT_ALLOWED` (default), or `DECRYPT_ALLOWED`: requests may be looked at.
+	Decrypt RulesetDecryptPtrInput `pulumi:"decrypt"`
+	// Smart or threat groups, `internet` or `any`. Absent: `internet` for PERMIT, `any` for DENY.
+	Destinations pulumi.StringArrayInput `pulumi:"destinations"`
+	// What is not TLS does not match.
+	EnsureTLS pulumi.BoolPtrInput `pulumi:"ensureTLS"`
+	// Header fields of requests that are set or required. They need decryption.
+	Headers RulesetHeaderArrayInput `pulumi:"headers"`
+	// Record each decision. Default: true.
+	Log pulumi.BoolPtrInput `pulumi:"log"`
+	// The longest body of a request, in bytes. Needs decryption.
+	MaxRequestBytes pulumi.IntPtrInput `pulumi:"maxRequestBytes"`
+	// The lowest version of TLS that either side may negotiate, `1.2` or `1.3`.
+	MinTLS RulesetTlsVersionPtrInput `pulumi:"minTLS"`
+	// `enforce` (default), or `monitor`: recorded, and without effect.
+	Mode RulesetModePtrInput `pulumi:"mode"`
+	// Unique name, which every decision is recorded with.
+	Name pulumi.StringInput `pulumi:"name"`
+	// `verify`: the origin must hold a valid certificate for the flow's name. `ignore`: any. Absent: verified where the flow is decrypted.
+	OriginCertificate RulesetOriginTrustPtrInput `pulumi:"originCertificate"`
+	// Such as `tcp/443`, `udp/1-1024`, `icmp`. Absent: every protocol.
+	Ports pulumi.StringArrayInput `pulumi:"ports"`
+	// Unique; the lowest number is judged first.
+	Priority pulumi.IntInput `pulumi:"priority"`
+	// `required` (default), or `optional`: TLS without a server name is taken for the names that were resolved to its address.
+	Sni RulesetSniPtrInput `pulumi:"sni"`
+	// Smart groups. Absent: any agent.
+	Sources pulumi.StringArrayInput `pulumi:"sources"`
+	// Web groups; the flow's name must be in one of them.
+	WebGroups pulumi.StringArrayInput `pulumi:"webGroups"`
+}
+
+func (RulesetRuleArgs) ElementType() reflect.Type {
+	return reflect.TypeOf((*RulesetRule)(nil)).Elem()
+}
+
+func (i RulesetRuleArgs) ToRulesetRuleOutput() RulesetRuleOutput {
+	return i.ToRulesetRuleOutputWithContext(context.Background())
+}
+
+func (i RulesetRuleArgs) ToRulesetRuleOutputWithContext(ctx context.Context) RulesetRuleOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(RulesetRuleOutput)
+}
+
+// RulesetRuleArrayInput is an input type that accepts RulesetRuleArray and RulesetRuleArrayOutput values.
+// You can construct a concrete instance of `RulesetRuleArrayInput` via:
+//
+//	RulesetRuleArray{ RulesetRuleArgs{...} }
+type RulesetRuleArrayInput interface {
+	pulumi.Input
+
+	ToRulesetRuleArrayOutput() RulesetRuleArrayOutput
+	ToRulesetRuleArrayOutputWithContext(context.Context) RulesetRuleArrayOutput
+}
+
+type RulesetRuleArray []RulesetRuleInput
+
+func (RulesetRuleArray) ElementType() reflect.Type {
+	return reflect.TypeOf((*[]RulesetRule)(nil)).Elem()
+}
+
+func (i RulesetRuleArray) ToRulesetRuleArrayOutput() RulesetRuleArrayOutput {
+	return i.ToRulesetRuleArrayOutputWithContext(context.Background())
+}
+
+func (i RulesetRuleArray) ToRulesetRuleArrayOutputWithContext(ctx context.Context) RulesetRuleArrayOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(RulesetRuleArrayOutput)
+}
+
+// Rule is one line of the ruleset. All fields that it names must match.
+type RulesetRuleOutput struct{ *pulumi.OutputState }
+
+func (RulesetRuleOutput) ElementType() reflect.Type {
+	return reflect.TypeOf((*RulesetRule)(nil)).Elem()
+}
+
+func (o RulesetRuleOutput) ToRulesetRuleOutput() RulesetRuleOutput {
+	return o
+}
+
+func (o RulesetRuleOutput) ToRulesetRuleOutputWithContext(ctx context.Context) RulesetRuleOutput {
+	return o
+}
+
+// `PERMIT` or `DENY`.
+func (o RulesetRuleOutput) Action() RulesetActionOutput {
+	return o.ApplyT(func(v RulesetRule) RulesetAction { return v.Action }).(RulesetActionOutput)
+}
+
+// Checks that this rule is exempted from, with the reason.
+func (o RulesetRuleOutput) Allow() RulesetExemptionArrayOutput {
+	return o.ApplyT(func(v RulesetRule) []RulesetExemption { return v.Allow }).(RulesetExemptionArrayOutput)
+}
+
+// Bounds the bytes that leave.
+func (o RulesetRuleOutput) Budget() RulesetBudgetPtrOutput {
+	return o.ApplyT(func(v RulesetRule) *RulesetBudget { return v.Budget }).(RulesetBudgetPtrOutput)
+}
+
+// `DECRYPT_NOT_ALLOWED` (default), or `DECRYPT_ALLOWED`: requests may be looked at.
+func (o RulesetRuleOutput) Decrypt() RulesetDecryptPtrOutput {
+	return o.ApplyT(func(v RulesetRule) *RulesetDecrypt { return v.Decrypt }).(RulesetDecryptPtrOutput)
+}
+
+// Smart or threat groups, `internet` or `any`. Absent: `internet` for PERMIT, `any` for DENY.
+func (o RulesetRuleOutput) Destinations() pulumi.StringArrayOutput {
+	return o.ApplyT(func(v RulesetRule) []string { return v.Destinations }).(pulumi.StringArrayOutput)
+}
+
+// What is not TLS does not match.
+func (o RulesetRuleOutput) EnsureTLS() pulumi.BoolPtrOutput {
+	return o.ApplyT(func(v RulesetRule) *bool { return v.EnsureTLS }).(pulumi.BoolPtrOutput)
+}
+
+// Header fields of requests that are set or required. They need decryption.
+func (o RulesetRuleOutput) Headers() RulesetHeaderArrayOutput {
+	return o.ApplyT(func(v RulesetRule) []RulesetHeader { return v.Headers }).(RulesetHeaderArrayOutput)
+}
+
+// Record each decision. Default: true.
+func (o RulesetRuleOutput) Log() pulumi.BoolPtrOutput {
+	return o.ApplyT(func(v RulesetRule) *bool { return v.Log }).(pulumi.BoolPtrOutput)
+}
+
+// The longest body of a request, in bytes. Needs decryption.
+func (o RulesetRuleOutput) MaxRequestBytes() pulumi.IntPtrOutput {
+	return o.ApplyT(func(v RulesetRule) *int { return v.MaxRequestBytes }).(pulumi.IntPtrOutput)
+}
+
+// The lowest version of TLS that either side may negotiate, `1.2` or `1.3`.
+func (o RulesetRuleOutput) MinTLS() RulesetTlsVersionPtrOutput {
+	return o.ApplyT(func(v RulesetRule) *RulesetTlsVersion { return v.MinTLS }).(RulesetTlsVersionPtrOutput)
+}
+
+// `enforce` (default), or `monitor`: recorded, and without effect.
+func (o RulesetRuleOutput) Mode() RulesetModePtrOutput {
+	return o.ApplyT(func(v RulesetRule) *RulesetMode { return v.Mode }).(RulesetModePtrOutput)
+}
+
+// Unique name, which every decision is recorded with.
+func (o RulesetRuleOutput) Name() pulumi.StringOutput {
+	return o.ApplyT(func(v RulesetRule) string { return v.Name }).(pulumi.StringOutput)
+}
+
+// `verify`: the origin must hold a valid certificate for the flow's name. `ignore`: any. Absent: verified where the flow is decrypted.
+func (o RulesetRuleOutput) OriginCertificate() RulesetOriginTrustPtrOutput {
+	return o.ApplyT(func(v RulesetRule) *RulesetOriginTrust { return v.OriginCertificate }).(RulesetOriginTrustPtrOutput)
+}
+
+// Such as `tcp/443`, `udp/1-1024`, `icmp`. Absent: every protocol.
+func (o RulesetRuleOutput) Ports() pulumi.StringArrayOutput {
+	return o.ApplyT(func(v RulesetRule) []string { return v.Ports }).(pulumi.StringArrayOutput)
+}
+
+// Unique; the lowest number is judged first.
+func (o RulesetRuleOutput) Priority() pulumi.IntOutput {
+	return o.ApplyT(func(v RulesetRule) int { return v.Priority }).(pulumi.IntOutput)
+}
+
+// `required` (default), or `optional`: TLS without a server name is taken for the names that were resolved to its address.
+func (o RulesetRuleOutput) Sni() RulesetSniPtrOutput {
+	return o.ApplyT(func(v RulesetRule) *RulesetSni { return v.Sni }).(RulesetSniPtrOutput)
+}
+
+// Smart groups. Absent: any agent.
+func (o RulesetRuleOutput) Sources() pulumi.StringArrayOutput {
+	return o.ApplyT(func(v RulesetRule) []string { return v.Sources }).(pulumi.StringArrayOutput)
+}
+
+// Web groups; the flow's name must be in one of them.
+func (o RulesetRuleOutput) WebGroups() pulumi.StringArrayOutput {
+	return o.ApplyT(func(v RulesetRule) []string { return v.WebGroups }).(pulumi.StringArrayOutput)
+}
+
+type RulesetRuleArrayOutput struct{ *pulumi.OutputState }
+
+func (RulesetRuleArrayOutput) ElementType() reflect.Type {
+	return reflect.TypeOf((*[]RulesetRule)(nil)).Elem()
+}
+
+func (o RulesetRuleArrayOutput) ToRulesetRuleArrayOutput() RulesetRuleArrayOutput {
+	return o
+}
+
+func (o RulesetRuleArrayOutput) ToRulesetRuleArrayOutputWithContext(ctx context.Context) RulesetRuleArrayOutput {
+	return o
+}
+
+func (o RulesetRuleArrayOutput) Index(i pulumi.IntInput) RulesetRuleOutput {
+	return pulumi.All(o, i).ApplyT(func(vs []interface{}) RulesetRule {
+		return vs[0].([]RulesetRule)[vs[1].(int)]
+	}).(RulesetRuleOutput)
+}
+
+// SmartGroup is a set of addresses.
+type RulesetSmartGroup struct {
+	// Prefixes or single addresses.
+	Cidrs []string `pulumi:"cidrs"`
+	// Unique name.
+	Name string `pulumi:"name"`
+	// Azure service tags, as Azure spells them.
+	ServiceTags []string `pulumi:"serviceTags"`
+}
+
+// RulesetSmartGroupInput is an input type that accepts RulesetSmartGroupArgs and RulesetSmartGroupOutput values.
+// You can construct a concrete instance of `RulesetSmartGroupInput` via:
+//
+//	RulesetSmartGroupArgs{...}
+type RulesetSmartGroupInput interface {
+	pulumi.Input
+
+	ToRulesetSmartGroupOutput() RulesetSmartGroupOutput
+	ToRulesetSmartGroupOutputWithContext(context.Context) RulesetSmartGroupOutput
+}
+
+// SmartGroup is a set of addresses.
+type RulesetSmartGroupArgs struct {
+	// Prefixes or single addresses.
+	Cidrs pulumi.StringArrayInput `pulumi:"cidrs"`
+	// Unique name.
+	Name pulumi.StringInput `pulumi:"name"`
+	// Azure service tags, as Azure spells them.
+	ServiceTags pulumi.StringArrayInput `pulumi:"serviceTags"`
+}
+
+func (RulesetSmartGroupArgs) ElementType() reflect.Type {
+	return reflect.TypeOf((*RulesetSmartGroup)(nil)).Elem()
+}
+
+func (i RulesetSmartGroupArgs) ToRulesetSmartGroupOutput() RulesetSmartGroupOutput {
+	return i.ToRulesetSmartGroupOutputWithContext(context.Background())
+}
+
+func (i RulesetSmartGroupArgs) ToRulesetSmartGroupOutputWithContext(ctx context.Context) RulesetSmartGroupOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(RulesetSmartGroupOutput)
+}
+
+// RulesetSmartGroupArrayInput is an input type that accepts RulesetSmartGroupArray and RulesetSmartGroupArrayOutput values.
+// You can construct a concrete instance of `RulesetSmartGroupArrayInput` via:
+//
+//	RulesetSmartGroupArray{ RulesetSmartGroupArgs{...} }
+type RulesetSmartGroupArrayInput interface {
+	pulumi.Input
+
+	ToRulesetSmartGroupArrayOutput() RulesetSmartGroupArrayOutput
+	ToRulesetSmartGroupArrayOutputWithContext(context.Context) RulesetSmartGroupArrayOutput
+}
+
+type RulesetSmartGroupArray []RulesetSmartGroupInput
+
+func (RulesetSmartGroupArray) ElementType() reflect.Type {
+	return reflect.TypeOf((*[]RulesetSmartGroup)(nil)).Elem()
+}
+
+func (i RulesetSmartGroupArray) ToRulesetSmartGroupArrayOutput() RulesetSmartGroupArrayOutput {
+	return i.ToRulesetSmartGroupArrayOutputWithContext(context.Background())
+}
+
+func (i RulesetSmartGroupArray) ToRulesetSmartGroupArrayOutputWithContext(ctx context.Context) RulesetSmartGroupArrayOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(RulesetSmartGroupArrayOutput)
+}
+
+// SmartGroup is a set of addresses.
+type RulesetSmartGroupOutput struct{ *pulumi.OutputState }
+
+func (RulesetSmartGroupOutput) ElementType() reflect.Type {
+	return reflect.TypeOf((*RulesetSmartGroup)(nil)).Elem()
+}
+
+func (o RulesetSmartGroupOutput) ToRulesetSmartGroupOutput() RulesetSmartGroupOutput {
+	return o
+}
+
+func (o RulesetSmartGroupOutput) ToRulesetSmartGroupOutputWithContext(ctx context.Context) RulesetSmartGroupOutput {
+	return o
+}
+
+// Prefixes or single addresses.
+func (o RulesetSmartGroupOutput) Cidrs() pulumi.StringArrayOutput {
+	return o.ApplyT(func(v RulesetSmartGroup) []string { return v.Cidrs }).(pulumi.StringArrayOutput)
+}
+
+// Unique name.
+func (o RulesetSmartGroupOutput) Name() pulumi.StringOutput {
+	return o.ApplyT(func(v RulesetSmartGroup) string { return v.Name }).(pulumi.StringOutput)
+}
+
+// Azure service tags, as Azure spells them.
+func (o RulesetSmartGroupOutput) ServiceTags() pulumi.StringArrayOutput {
+	return o.ApplyT(func(v RulesetSmartGroup) []string { return v.ServiceTags }).(pulumi.StringArrayOutput)
+}
+
+type RulesetSmartGroupArrayOutput struct{ *pulumi.OutputState }
+
+func (RulesetSmartGroupArrayOutput) ElementType() reflect.Type {
+	return reflect.TypeOf((*[]RulesetSmartGroup)(nil)).Elem()
+}
+
+func (o RulesetSmartGroupArrayOutput) ToRulesetSmartGroupArrayOutput() RulesetSmartGroupArrayOutput {
+	return o
+}
+
+func (o RulesetSmartGroupArrayOutput) ToRulesetSmartGroupArrayOutputWithContext(ctx context.Context) RulesetSmartGroupArrayOutput {
+	return o
+}
+
+func (o RulesetSmartGroupArrayOutput) Index(i pulumi.IntInput) RulesetSmartGroupOutput {
+	return pulumi.All(o, i).ApplyT(func(vs []interface{}) RulesetSmartGroup {
+		return vs[0].([]RulesetSmartGroup)[vs[1].(int)]
+	}).(RulesetSmartGroupOutput)
+}
+
+// ThreatGroup is a set of known-bad addresses and names.
+type RulesetThreatGroup struct {
+	// Where its members come from.
+	Feeds []RulesetFeed `pulumi:"feeds"`
+	// Unique name.
+	Name string `pulumi:"name"`
+}
+
+// RulesetThreatGroupInput is an input type that accepts RulesetThreatGroupArgs and RulesetThreatGroupOutput values.
+// You can construct a concrete instance of `RulesetThreatGroupInput` via:
+//
+//	RulesetThreatGroupArgs{...}
+type RulesetThreatGroupInput interface {
+	pulumi.Input
+
+	ToRulesetThreatGroupOutput() RulesetThreatGroupOutput
+	ToRulesetThreatGroupOutputWithContext(context.Context) RulesetThreatGroupOutput
+}
+
+// ThreatGroup is a set of known-bad addresses and names.
+type RulesetThreatGroupArgs struct {
+	// Where its members come from.
+	Feeds RulesetFeedArrayInput `pulumi:"feeds"`
+	// Unique name.
+	Name pulumi.StringInput `pulumi:"name"`
+}
+
+func (RulesetThreatGroupArgs) ElementType() reflect.Type {
+	return reflect.TypeOf((*RulesetThreatGroup)(nil)).Elem()
+}
+
+func (i RulesetThreatGroupArgs) ToRulesetThreatGroupOutput() RulesetThreatGroupOutput {
+	return i.ToRulesetThreatGroupOutputWithContext(context.Background())
+}
+
+func (i RulesetThreatGroupArgs) ToRulesetThreatGroupOutputWithContext(ctx context.Context) RulesetThreatGroupOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(RulesetThreatGroupOutput)
+}
+
+// RulesetThreatGroupArrayInput is an input type that accepts RulesetThreatGroupArray and RulesetThreatGroupArrayOutput values.
+// You can construct a concrete instance of `RulesetThreatGroupArrayInput` via:
+//
+//	RulesetThreatGroupArray{ RulesetThreatGroupArgs{...} }
+type RulesetThreatGroupArrayInput interface {
+	pulumi.Input
+
+	ToRulesetThreatGroupArrayOutput() RulesetThreatGroupArrayOutput
+	ToRulesetThreatGroupArrayOutputWithContext(context.Context) RulesetThreatGroupArrayOutput
+}
+
+type RulesetThreatGroupArray []RulesetThreatGroupInput
+
+func (RulesetThreatGroupArray) ElementType() reflect.Type {
+	return reflect.TypeOf((*[]RulesetThreatGroup)(nil)).Elem()
+}
+
+func (i RulesetThreatGroupArray) ToRulesetThreatGroupArrayOutput() RulesetThreatGroupArrayOutput {
+	return i.ToRulesetThreatGroupArrayOutputWithContext(context.Background())
+}
+
+func (i RulesetThreatGroupArray) ToRulesetThreatGroupArrayOutputWithContext(ctx context.Context) RulesetThreatGroupArrayOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(RulesetThreatGroupArrayOutput)
+}
+
+// ThreatGroup is a set of known-bad addresses and names.
+type RulesetThreatGroupOutput struct{ *pulumi.OutputState }
+
+func (RulesetThreatGroupOutput) ElementType() reflect.Type {
+	return reflect.TypeOf((*RulesetThreatGroup)(nil)).Elem()
+}
+
+func (o RulesetThreatGroupOutput) ToRulesetThreatGroupOutput() RulesetThreatGroupOutput {
+	return o
+}
+
+func (o RulesetThreatGroupOutput) ToRulesetThreatGroupOutputWithContext(ctx context.Context) RulesetThreatGroupOutput {
+	return o
+}
+
+// Where its members come from.
+func (o RulesetThreatGroupOutput) Feeds() RulesetFeedArrayOutput {
+	return o.ApplyT(func(v RulesetThreatGroup) []RulesetFeed { return v.Feeds }).(RulesetFeedArrayOutput)
+}
+
+// Unique name.
+func (o RulesetThreatGroupOutput) Name() pulumi.StringOutput {
+	return o.ApplyT(func(v RulesetThreatGroup) string { return v.Name }).(pulumi.StringOutput)
+}
+
+type RulesetThreatGroupArrayOutput struct{ *pulumi.OutputState }
+
+func (RulesetThreatGroupArrayOutput) ElementType() reflect.Type {
+	return reflect.TypeOf((*[]RulesetThreatGroup)(nil)).Elem()
+}
+
+func (o RulesetThreatGroupArrayOutput) ToRulesetThreatGroupArrayOutput() RulesetThreatGroupArrayOutput {
+	return o
+}
+
+func (o RulesetThreatGroupArrayOutput) ToRulesetThreatGroupArrayOutputWithContext(ctx context.Context) RulesetThreatGroupArrayOutput {
+	return o
+}
+
+func (o RulesetThreatGroupArrayOutput) Index(i pulumi.IntInput) RulesetThreatGroupOutput {
+	return pulumi.All(o, i).ApplyT(func(vs []interface{}) RulesetThreatGroup {
+		return vs[0].([]RulesetThreatGroup)[vs[1].(int)]
+	}).(RulesetThreatGroupOutput)
+}
+
+// URL is a set of requests to one host.
+type RulesetUrl struct {
+	// Host name or pattern.
+	Host string `pulumi:"host"`
+	// HTTP methods. Absent: all.
+	Methods []string `pulumi:"methods"`
+	// Paths: exact, or with `*` within a segment or `**` across segments. Absent: all.
+	Paths []string `pulumi:"paths"`
+}
+
+// RulesetUrlInput is an input type that accepts RulesetUrlArgs and RulesetUrlOutput values.
+// You can construct a concrete instance of `RulesetUrlInput` via:
+//
+//	RulesetUrlArgs{...}
+type RulesetUrlInput interface {
+	pulumi.Input
+
+	ToRulesetUrlOutput() RulesetUrlOutput
+	ToRulesetUrlOutputWithContext(context.Context) RulesetUrlOutput
+}
+
+// URL is a set of requests to one host.
+type RulesetUrlArgs struct {
+	// Host name or pattern.
+	Host pulumi.StringInput `pulumi:"host"`
+	// HTTP methods. Absent: all.
+	Methods pulumi.StringArrayInput `pulumi:"methods"`
+	// Paths: exact, or with `*` within a segment or `**` across segments. Absent: all.
+	Paths pulumi.StringArrayInput `pulumi:"paths"`
+}
+
+func (RulesetUrlArgs) ElementType() reflect.Type {
+	return reflect.TypeOf((*RulesetUrl)(nil)).Elem()
+}
+
+func (i RulesetUrlArgs) ToRulesetUrlOutput() RulesetUrlOutput {
+	return i.ToRulesetUrlOutputWithContext(context.Background())
+}
+
+func (i RulesetUrlArgs) ToRulesetUrlOutputWithContext(ctx context.Context) RulesetUrlOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(RulesetUrlOutput)
+}
+
+// RulesetUrlArrayInput is an input type that accepts RulesetUrlArray and RulesetUrlArrayOutput values.
+// You can construct a concrete instance of `RulesetUrlArrayInput` via:
+//
+//	RulesetUrlArray{ RulesetUrlArgs{...} }
+type RulesetUrlArrayInput interface {
+	pulumi.Input
+
+	ToRulesetUrlArrayOutput() RulesetUrlArrayOutput
+	ToRulesetUrlArrayOutputWithContext(context.Context) RulesetUrlArrayOutput
+}
+
+type RulesetUrlArray []RulesetUrlInput
+
+func (RulesetUrlArray) ElementType() reflect.Type {
+	return reflect.TypeOf((*[]RulesetUrl)(nil)).Elem()
+}
+
+func (i RulesetUrlArray) ToRulesetUrlArrayOutput() RulesetUrlArrayOutput {
+	return i.ToRulesetUrlArrayOutputWithContext(context.Background())
+}
+
+func (i RulesetUrlArray) ToRulesetUrlArrayOutputWithContext(ctx context.Context) RulesetUrlArrayOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(RulesetUrlArrayOutput)
+}
+
+// URL is a set of requests to one host.
+type RulesetUrlOutput struct{ *pulumi.OutputState }
+
+func (RulesetUrlOutput) ElementType() reflect.Type {
+	return reflect.TypeOf((*RulesetUrl)(nil)).Elem()
+}
+
+func (o RulesetUrlOutput) ToRulesetUrlOutput() RulesetUrlOutput {
+	return o
+}
+
+func (o RulesetUrlOutput) ToRulesetUrlOutputWithContext(ctx context.Context) RulesetUrlOutput {
+	return o
+}
+
+// Host name or pattern.
+func (o RulesetUrlOutput) Host() pulumi.StringOutput {
+	return o.ApplyT(func(v RulesetUrl) string { return v.Host }).(pulumi.StringOutput)
+}
+
+// HTTP methods. Absent: all.
+func (o RulesetUrlOutput) Methods() pulumi.StringArrayOutput {
+	return o.ApplyT(func(v RulesetUrl) []string { return v.Methods }).(pulumi.StringArrayOutput)
+}
+
+// Paths: exact, or with `*` within a segment or `**` across segments. Absent: all.
+func (o RulesetUrlOutput) Paths() pulumi.StringArrayOutput {
+	return o.ApplyT(func(v RulesetUrl) []string { return v.Paths }).(pulumi.StringArrayOutput)
+}
+
+type RulesetUrlArrayOutput struct{ *pulumi.OutputState }
+
+func (RulesetUrlArrayOutput) ElementType() reflect.Type {
+	return reflect.TypeOf((*[]RulesetUrl)(nil)).Elem()
+}
+
+func (o RulesetUrlArrayOutput) ToRulesetUrlArrayOutput() RulesetUrlArrayOutput {
+	return o
+}
+
+func (o RulesetUrlArrayOutput) ToRulesetUrlArrayOutputWithContext(ctx context.Context) RulesetUrlArrayOutput {
+	return o
+}
+
+func (o RulesetUrlArrayOutput) Index(i pulumi.IntInput) RulesetUrlOutput {
+	return pulumi.All(o, i).ApplyT(func(vs []interface{}) RulesetUrl {
+		return vs[0].([]RulesetUrl)[vs[1].(int)]
+	}).(RulesetUrlOutput)
+}
+
+// WebGroup is a set of names, and of requests to names.
+type RulesetWebGroup struct {
+	// Host names. `*.example.com` is one or more labels under it; `*` within a label matches within that label.
+	Fqdns []string `pulumi:"fqdns"`
+	// Tools of Model Context Protocol servers. They need decryption.
+	Mcp []RulesetMcp `pulumi:"mcp"`
+	// Unique name.
+	Name string `pulumi:"name"`
+	// Single requests to a host. They need decryption.
+	Urls []RulesetUrl `pulumi:"urls"`
+}
+
+// RulesetWebGroupInput is an input type that accepts RulesetWebGroupArgs and RulesetWebGroupOutput values.
+// You can construct a concrete instance of `RulesetWebGroupInput` via:
+//
+//	RulesetWebGroupArgs{...}
+type RulesetWebGroupInput interface {
+	pulumi.Input
+
+	ToRulesetWebGroupOutput() RulesetWebGroupOutput
+	ToRulesetWebGroupOutputWithContext(context.Context) RulesetWebGroupOutput
+}
+
+// WebGroup is a set of names, and of requests to names.
+type RulesetWebGroupArgs struct {
+	// Host names. `*.example.com` is one or more labels under it; `*` within a label matches within that label.
+	Fqdns pulumi.StringArrayInput `pulumi:"fqdns"`
+	// Tools of Model Context Protocol servers. They need decryption.
+	Mcp RulesetMcpArrayInput `pulumi:"mcp"`
+	// Unique name.
+	Name pulumi.StringInput `pulumi:"name"`
+	// Single requests to a host. They need decryption.
+	Urls RulesetUrlArrayInput `pulumi:"urls"`
+}
+
+func (RulesetWebGroupArgs) ElementType() reflect.Type {
+	return reflect.TypeOf((*RulesetWebGroup)(nil)).Elem()
+}
+
+func (i RulesetWebGroupArgs) ToRulesetWebGroupOutput() RulesetWebGroupOutput {
+	return i.ToRulesetWebGroupOutputWithContext(context.Background())
+}
+
+func (i RulesetWebGroupArgs) ToRulesetWebGroupOutputWithContext(ctx context.Context) RulesetWebGroupOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(RulesetWebGroupOutput)
+}
+
+// RulesetWebGroupArrayInput is an input type that accepts RulesetWebGroupArray and RulesetWebGroupArrayOutput values.
+// You can construct a concrete instance of `RulesetWebGroupArrayInput` via:
+//
+//	RulesetWebGroupArray{ RulesetWebGroupArgs{...} }
+type RulesetWebGroupArrayInput interface {
+	pulumi.Input
+
+	ToRulesetWebGroupArrayOutput() RulesetWebGroupArrayOutput
+	ToRulesetWebGroupArrayOutputWithContext(context.Context) RulesetWebGroupArrayOutput
+}
+
+type RulesetWebGroupArray []RulesetWebGroupInput
+
+func (RulesetWebGroupArray) ElementType() reflect.Type {
+	return reflect.TypeOf((*[]RulesetWebGroup)(nil)).Elem()
+}
+
+func (i RulesetWebGroupArray) ToRulesetWebGroupArrayOutput() RulesetWebGroupArrayOutput {
+	return i.ToRulesetWebGroupArrayOutputWithContext(context.Background())
+}
+
+func (i RulesetWebGroupArray) ToRulesetWebGroupArrayOutputWithContext(ctx context.Context) RulesetWebGroupArrayOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(RulesetWebGroupArrayOutput)
+}
+
+// WebGroup is a set of names, and of requests to names.
+type RulesetWebGroupOutput struct{ *pulumi.OutputState }
+
+func (RulesetWebGroupOutput) ElementType() reflect.Type {
+	return reflect.TypeOf((*RulesetWebGroup)(nil)).Elem()
+}
+
+func (o RulesetWebGroupOutput) ToRulesetWebGroupOutput() RulesetWebGroupOutput {
+	return o
+}
+
+func (o RulesetWebGroupOutput) ToRulesetWebGroupOutputWithContext(ctx context.Context) RulesetWebGroupOutput {
+	return o
+}
+
+// Host names. `*.example.com` is one or more labels under it; `*` within a label matches within that label.
+func (o RulesetWebGroupOutput) Fqdns() pulumi.StringArrayOutput {
+	return o.ApplyT(func(v RulesetWebGroup) []string { return v.Fqdns }).(pulumi.StringArrayOutput)
+}
+
+// Tools of Model Context Protocol servers. They need decryption.
+func (o RulesetWebGroupOutput) Mcp() RulesetMcpArrayOutput {
+	return o.ApplyT(func(v RulesetWebGroup) []RulesetMcp { return v.Mcp }).(RulesetMcpArrayOutput)
+}
+
+// Unique name.
+func (o RulesetWebGroupOutput) Name() pulumi.StringOutput {
+	return o.ApplyT(func(v RulesetWebGroup) string { return v.Name }).(pulumi.StringOutput)
+}
+
+// Single requests to a host. They need decryption.
+func (o RulesetWebGroupOutput) Urls() RulesetUrlArrayOutput {
+	return o.ApplyT(func(v RulesetWebGroup) []RulesetUrl { return v.Urls }).(RulesetUrlArrayOutput)
+}
+
+type RulesetWebGroupArrayOutput struct{ *pulumi.OutputState }
+
+func (RulesetWebGroupArrayOutput) ElementType() reflect.Type {
+	return reflect.TypeOf((*[]RulesetWebGroup)(nil)).Elem()
+}
+
+func (o RulesetWebGroupArrayOutput) ToRulesetWebGroupArrayOutput() RulesetWebGroupArrayOutput {
+	return o
+}
+
+func (o RulesetWebGroupArrayOutput) ToRulesetWebGroupArrayOutputWithContext(ctx context.Context) RulesetWebGroupArrayOutput {
+	return o
+}
+
+func (o RulesetWebGroupArrayOutput) Index(i pulumi.IntInput) RulesetWebGroupOutput {
+	return pulumi.All(o, i).ApplyT(func(vs []interface{}) RulesetWebGroup {
+		return vs[0].([]RulesetWebGroup)[vs[1].(int)]
+	}).(RulesetWebGroupOutput)
+}
+
 // SkippedGuard is a guard that is not judged.
 type SkippedGuard struct {
 	// Id of the guard, such as NET-06.
@@ -1071,6 +3133,34 @@ func init() {
 	pulumi.RegisterInputType(reflect.TypeOf((*GatewayOptionsPtrInput)(nil)).Elem(), GatewayOptionsArgs{})
 	pulumi.RegisterInputType(reflect.TypeOf((*PeeringInput)(nil)).Elem(), PeeringArgs{})
 	pulumi.RegisterInputType(reflect.TypeOf((*PeeringArrayInput)(nil)).Elem(), PeeringArray{})
+	pulumi.RegisterInputType(reflect.TypeOf((*RulesetBudgetInput)(nil)).Elem(), RulesetBudgetArgs{})
+	pulumi.RegisterInputType(reflect.TypeOf((*RulesetBudgetPtrInput)(nil)).Elem(), RulesetBudgetArgs{})
+	pulumi.RegisterInputType(reflect.TypeOf((*RulesetDefaultInput)(nil)).Elem(), RulesetDefaultArgs{})
+	pulumi.RegisterInputType(reflect.TypeOf((*RulesetDefaultPtrInput)(nil)).Elem(), RulesetDefaultArgs{})
+	pulumi.RegisterInputType(reflect.TypeOf((*RulesetDocumentInput)(nil)).Elem(), RulesetDocumentArgs{})
+	pulumi.RegisterInputType(reflect.TypeOf((*RulesetDocumentPtrInput)(nil)).Elem(), RulesetDocumentArgs{})
+	pulumi.RegisterInputType(reflect.TypeOf((*RulesetExemptionInput)(nil)).Elem(), RulesetExemptionArgs{})
+	pulumi.RegisterInputType(reflect.TypeOf((*RulesetExemptionArrayInput)(nil)).Elem(), RulesetExemptionArray{})
+	pulumi.RegisterInputType(reflect.TypeOf((*RulesetFeedInput)(nil)).Elem(), RulesetFeedArgs{})
+	pulumi.RegisterInputType(reflect.TypeOf((*RulesetFeedArrayInput)(nil)).Elem(), RulesetFeedArray{})
+	pulumi.RegisterInputType(reflect.TypeOf((*RulesetHeaderInput)(nil)).Elem(), RulesetHeaderArgs{})
+	pulumi.RegisterInputType(reflect.TypeOf((*RulesetHeaderArrayInput)(nil)).Elem(), RulesetHeaderArray{})
+	pulumi.RegisterInputType(reflect.TypeOf((*RulesetMcpInput)(nil)).Elem(), RulesetMcpArgs{})
+	pulumi.RegisterInputType(reflect.TypeOf((*RulesetMcpArrayInput)(nil)).Elem(), RulesetMcpArray{})
+	pulumi.RegisterInputType(reflect.TypeOf((*RulesetOriginCAInput)(nil)).Elem(), RulesetOriginCAArgs{})
+	pulumi.RegisterInputType(reflect.TypeOf((*RulesetOriginCAArrayInput)(nil)).Elem(), RulesetOriginCAArray{})
+	pulumi.RegisterInputType(reflect.TypeOf((*RulesetResolveInput)(nil)).Elem(), RulesetResolveArgs{})
+	pulumi.RegisterInputType(reflect.TypeOf((*RulesetResolveArrayInput)(nil)).Elem(), RulesetResolveArray{})
+	pulumi.RegisterInputType(reflect.TypeOf((*RulesetRuleInput)(nil)).Elem(), RulesetRuleArgs{})
+	pulumi.RegisterInputType(reflect.TypeOf((*RulesetRuleArrayInput)(nil)).Elem(), RulesetRuleArray{})
+	pulumi.RegisterInputType(reflect.TypeOf((*RulesetSmartGroupInput)(nil)).Elem(), RulesetSmartGroupArgs{})
+	pulumi.RegisterInputType(reflect.TypeOf((*RulesetSmartGroupArrayInput)(nil)).Elem(), RulesetSmartGroupArray{})
+	pulumi.RegisterInputType(reflect.TypeOf((*RulesetThreatGroupInput)(nil)).Elem(), RulesetThreatGroupArgs{})
+	pulumi.RegisterInputType(reflect.TypeOf((*RulesetThreatGroupArrayInput)(nil)).Elem(), RulesetThreatGroupArray{})
+	pulumi.RegisterInputType(reflect.TypeOf((*RulesetUrlInput)(nil)).Elem(), RulesetUrlArgs{})
+	pulumi.RegisterInputType(reflect.TypeOf((*RulesetUrlArrayInput)(nil)).Elem(), RulesetUrlArray{})
+	pulumi.RegisterInputType(reflect.TypeOf((*RulesetWebGroupInput)(nil)).Elem(), RulesetWebGroupArgs{})
+	pulumi.RegisterInputType(reflect.TypeOf((*RulesetWebGroupArrayInput)(nil)).Elem(), RulesetWebGroupArray{})
 	pulumi.RegisterInputType(reflect.TypeOf((*SkippedGuardInput)(nil)).Elem(), SkippedGuardArgs{})
 	pulumi.RegisterInputType(reflect.TypeOf((*SkippedGuardArrayInput)(nil)).Elem(), SkippedGuardArray{})
 	pulumi.RegisterOutputType(CanaryOptionsOutput{})
@@ -1083,6 +3173,34 @@ func init() {
 	pulumi.RegisterOutputType(NetworkInjectionArrayOutput{})
 	pulumi.RegisterOutputType(PeeringOutput{})
 	pulumi.RegisterOutputType(PeeringArrayOutput{})
+	pulumi.RegisterOutputType(RulesetBudgetOutput{})
+	pulumi.RegisterOutputType(RulesetBudgetPtrOutput{})
+	pulumi.RegisterOutputType(RulesetDefaultOutput{})
+	pulumi.RegisterOutputType(RulesetDefaultPtrOutput{})
+	pulumi.RegisterOutputType(RulesetDocumentOutput{})
+	pulumi.RegisterOutputType(RulesetDocumentPtrOutput{})
+	pulumi.RegisterOutputType(RulesetExemptionOutput{})
+	pulumi.RegisterOutputType(RulesetExemptionArrayOutput{})
+	pulumi.RegisterOutputType(RulesetFeedOutput{})
+	pulumi.RegisterOutputType(RulesetFeedArrayOutput{})
+	pulumi.RegisterOutputType(RulesetHeaderOutput{})
+	pulumi.RegisterOutputType(RulesetHeaderArrayOutput{})
+	pulumi.RegisterOutputType(RulesetMcpOutput{})
+	pulumi.RegisterOutputType(RulesetMcpArrayOutput{})
+	pulumi.RegisterOutputType(RulesetOriginCAOutput{})
+	pulumi.RegisterOutputType(RulesetOriginCAArrayOutput{})
+	pulumi.RegisterOutputType(RulesetResolveOutput{})
+	pulumi.RegisterOutputType(RulesetResolveArrayOutput{})
+	pulumi.RegisterOutputType(RulesetRuleOutput{})
+	pulumi.RegisterOutputType(RulesetRuleArrayOutput{})
+	pulumi.RegisterOutputType(RulesetSmartGroupOutput{})
+	pulumi.RegisterOutputType(RulesetSmartGroupArrayOutput{})
+	pulumi.RegisterOutputType(RulesetThreatGroupOutput{})
+	pulumi.RegisterOutputType(RulesetThreatGroupArrayOutput{})
+	pulumi.RegisterOutputType(RulesetUrlOutput{})
+	pulumi.RegisterOutputType(RulesetUrlArrayOutput{})
+	pulumi.RegisterOutputType(RulesetWebGroupOutput{})
+	pulumi.RegisterOutputType(RulesetWebGroupArrayOutput{})
 	pulumi.RegisterOutputType(SkippedGuardOutput{})
 	pulumi.RegisterOutputType(SkippedGuardArrayOutput{})
 }

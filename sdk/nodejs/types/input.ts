@@ -4,6 +4,7 @@
 import * as pulumi from "@pulumi/pulumi";
 import * as inputs from "../types/input";
 import * as outputs from "../types/output";
+import * as enums from "../types/enums";
 
 /**
  * CanaryOptions are what Canary cannot know by itself.
@@ -40,7 +41,7 @@ export interface CanaryOptionsArgs {
  */
 export interface FoundryAccountArgs {
     /**
-     * A capability host is bound to the agents' subnet, so that it can no longer be changed. Default: false.
+     * Whether an account is bound to the agents' subnet, so that it can no longer be changed. Default: it is looked up.
      */
     bound?: pulumi.Input<boolean | undefined>;
     /**
@@ -123,6 +124,338 @@ export interface PeeringArgs {
      * Use the other network's VPN or ExpressRoute gateway. Default: false.
      */
     useRemoteGateways?: pulumi.Input<boolean | undefined>;
+}
+
+/**
+ * Budget bounds the bytes that leave under a rule within a window.
+ */
+export interface RulesetBudgetArgs {
+    /**
+     * Bytes that may leave within the window.
+     */
+    bytesOut: pulumi.Input<number>;
+    /**
+     * `source` (default): for each agent; `group`: for all that the rule holds, together.
+     */
+    per?: pulumi.Input<string | undefined>;
+    /**
+     * Such as `24h`. It rolls.
+     */
+    window: pulumi.Input<string>;
+}
+
+/**
+ * Default decides what no enforced rule matched.
+ */
+export interface RulesetDefaultArgs {
+    /**
+     * Always `DENY`.
+     */
+    action: pulumi.Input<enums.RulesetAction>;
+    /**
+     * `enforce` (default), or `monitor` while a ruleset is being introduced: then what no rule matches is permitted, and recorded.
+     */
+    mode?: pulumi.Input<enums.RulesetMode | undefined>;
+}
+
+/**
+ * Document is the ruleset as a program writes it, field by field what gateway/policy reads; a test holds the two together. What it means is decided there and nowhere else: here it only becomes JSON.
+ */
+export interface RulesetDocumentArgs {
+    /**
+     * What becomes of flows that no rule matched. Default: denied.
+     */
+    default?: pulumi.Input<inputs.RulesetDefaultArgs | undefined>;
+    /**
+     * `enforce` (default), or `monitor`: then every rule and the default only watch.
+     */
+    mode?: pulumi.Input<enums.RulesetMode | undefined>;
+    /**
+     * Authorities that origins are verified with, beside the public ones.
+     */
+    originCAs?: pulumi.Input<pulumi.Input<inputs.RulesetOriginCAArgs>[] | undefined>;
+    /**
+     * Names that are answered although no rule permits them, because agents reach them without the gateway: those of private endpoints.
+     */
+    resolve?: pulumi.Input<pulumi.Input<inputs.RulesetResolveArgs>[] | undefined>;
+    /**
+     * The rules. The one with the lowest priority that matches decides.
+     */
+    rules?: pulumi.Input<pulumi.Input<inputs.RulesetRuleArgs>[] | undefined>;
+    /**
+     * Named sets of addresses.
+     */
+    smartGroups?: pulumi.Input<pulumi.Input<inputs.RulesetSmartGroupArgs>[] | undefined>;
+    /**
+     * Named sets of known-bad addresses and names, from feeds.
+     */
+    threatGroups?: pulumi.Input<pulumi.Input<inputs.RulesetThreatGroupArgs>[] | undefined>;
+    /**
+     * Version of the document's format. Default: 1.
+     */
+    version?: pulumi.Input<number | undefined>;
+    /**
+     * Named sets of names, and of requests to names.
+     */
+    webGroups?: pulumi.Input<pulumi.Input<inputs.RulesetWebGroupArgs>[] | undefined>;
+}
+
+/**
+ * Exemption overrides one check for one rule.
+ */
+export interface RulesetExemptionArgs {
+    /**
+     * The check's id, such as `POL-06`.
+     */
+    check: pulumi.Input<string>;
+    /**
+     * Why, in writing.
+     */
+    reason: pulumi.Input<string>;
+}
+
+/**
+ * Feed is one list of a threat group.
+ */
+export interface RulesetFeedArgs {
+    /**
+     * `domains`, `hosts` or `netset`.
+     */
+    format: pulumi.Input<string>;
+    /**
+     * Unique name, also that of the file in the gateway's feeds directory.
+     */
+    name: pulumi.Input<string>;
+    /**
+     * Where it is published.
+     */
+    url: pulumi.Input<string>;
+}
+
+/**
+ * Header is a field of a request that is set or required. One of `set`, `require` and `secret` is given.
+ */
+export interface RulesetHeaderArgs {
+    /**
+     * The field's name.
+     */
+    name: pulumi.Input<string>;
+    /**
+     * Stands before the secret, such as ` Bearer  `.
+     */
+    prefix?: pulumi.Input<string | undefined>;
+    /**
+     * The request must have the field once, with one of these values.
+     */
+    require?: pulumi.Input<pulumi.Input<string>[] | undefined>;
+    /**
+     * The Key Vault secret that the value is taken from by the gateway, such as `https://VAULT.vault.azure.net/secrets/NAME`. Neither the agent nor this document holds it.
+     */
+    secret?: pulumi.Input<string | undefined>;
+    /**
+     * The value that replaces whatever the agent sent.
+     */
+    set?: pulumi.Input<string | undefined>;
+}
+
+/**
+ * MCP is which tools of a Model Context Protocol server may be called.
+ */
+export interface RulesetMcpArgs {
+    /**
+     * Tools that may be called, `*` for any characters. Absent: all.
+     */
+    allowTools?: pulumi.Input<pulumi.Input<string>[] | undefined>;
+    /**
+     * Tools that may not, although `allowTools` holds them.
+     */
+    denyTools?: pulumi.Input<pulumi.Input<string>[] | undefined>;
+    /**
+     * Host name or pattern.
+     */
+    host: pulumi.Input<string>;
+    /**
+     * The server's endpoints. Default: `/mcp`.
+     */
+    paths?: pulumi.Input<pulumi.Input<string>[] | undefined>;
+}
+
+/**
+ * OriginCA is an authority that origins are verified with.
+ */
+export interface RulesetOriginCAArgs {
+    /**
+     * Unique name.
+     */
+    name: pulumi.Input<string>;
+    /**
+     * Its certificate in PEM.
+     */
+    pem: pulumi.Input<string>;
+}
+
+/**
+ * Resolve lists names that are answered for private endpoints.
+ */
+export interface RulesetResolveArgs {
+    /**
+     * Smart groups that the answered addresses must lie in.
+     */
+    answers: pulumi.Input<pulumi.Input<string>[]>;
+    /**
+     * Host names or patterns.
+     */
+    names: pulumi.Input<pulumi.Input<string>[]>;
+}
+
+/**
+ * Rule is one line of the ruleset. All fields that it names must match.
+ */
+export interface RulesetRuleArgs {
+    /**
+     * `PERMIT` or `DENY`.
+     */
+    action: pulumi.Input<enums.RulesetAction>;
+    /**
+     * Checks that this rule is exempted from, with the reason.
+     */
+    allow?: pulumi.Input<pulumi.Input<inputs.RulesetExemptionArgs>[] | undefined>;
+    /**
+     * Bounds the bytes that leave.
+     */
+    budget?: pulumi.Input<inputs.RulesetBudgetArgs | undefined>;
+    /**
+     * `DECRYPT_NOT_ALLOWED` (default), or `DECRYPT_ALLOWED`: requests may be looked at.
+     */
+    decrypt?: pulumi.Input<enums.RulesetDecrypt | undefined>;
+    /**
+     * Smart or threat groups, `internet` or `any`. Absent: `internet` for PERMIT, `any` for DENY.
+     */
+    destinations?: pulumi.Input<pulumi.Input<string>[] | undefined>;
+    /**
+     * What is not TLS does not match.
+     */
+    ensureTLS?: pulumi.Input<boolean | undefined>;
+    /**
+     * Header fields of requests that are set or required. They need decryption.
+     */
+    headers?: pulumi.Input<pulumi.Input<inputs.RulesetHeaderArgs>[] | undefined>;
+    /**
+     * Record each decision. Default: true.
+     */
+    log?: pulumi.Input<boolean | undefined>;
+    /**
+     * The longest body of a request, in bytes. Needs decryption.
+     */
+    maxRequestBytes?: pulumi.Input<number | undefined>;
+    /**
+     * The lowest version of TLS that either side may negotiate, `1.2` or `1.3`.
+     */
+    minTLS?: pulumi.Input<enums.RulesetTlsVersion | undefined>;
+    /**
+     * `enforce` (default), or `monitor`: recorded, and without effect.
+     */
+    mode?: pulumi.Input<enums.RulesetMode | undefined>;
+    /**
+     * Unique name, which every decision is recorded with.
+     */
+    name: pulumi.Input<string>;
+    /**
+     * `verify`: the origin must hold a valid certificate for the flow's name. `ignore`: any. Absent: verified where the flow is decrypted.
+     */
+    originCertificate?: pulumi.Input<enums.RulesetOriginTrust | undefined>;
+    /**
+     * Such as `tcp/443`, `udp/1-1024`, `icmp`. Absent: every protocol.
+     */
+    ports?: pulumi.Input<pulumi.Input<string>[] | undefined>;
+    /**
+     * Unique; the lowest number is judged first.
+     */
+    priority: pulumi.Input<number>;
+    /**
+     * `required` (default), or `optional`: TLS without a server name is taken for the names that were resolved to its address.
+     */
+    sni?: pulumi.Input<enums.RulesetSni | undefined>;
+    /**
+     * Smart groups. Absent: any agent.
+     */
+    sources?: pulumi.Input<pulumi.Input<string>[] | undefined>;
+    /**
+     * Web groups; the flow's name must be in one of them.
+     */
+    webGroups?: pulumi.Input<pulumi.Input<string>[] | undefined>;
+}
+
+/**
+ * SmartGroup is a set of addresses.
+ */
+export interface RulesetSmartGroupArgs {
+    /**
+     * Prefixes or single addresses.
+     */
+    cidrs?: pulumi.Input<pulumi.Input<string>[] | undefined>;
+    /**
+     * Unique name.
+     */
+    name: pulumi.Input<string>;
+    /**
+     * Azure service tags, as Azure spells them.
+     */
+    serviceTags?: pulumi.Input<pulumi.Input<string>[] | undefined>;
+}
+
+/**
+ * ThreatGroup is a set of known-bad addresses and names.
+ */
+export interface RulesetThreatGroupArgs {
+    /**
+     * Where its members come from.
+     */
+    feeds: pulumi.Input<pulumi.Input<inputs.RulesetFeedArgs>[]>;
+    /**
+     * Unique name.
+     */
+    name: pulumi.Input<string>;
+}
+
+/**
+ * URL is a set of requests to one host.
+ */
+export interface RulesetUrlArgs {
+    /**
+     * Host name or pattern.
+     */
+    host: pulumi.Input<string>;
+    /**
+     * HTTP methods. Absent: all.
+     */
+    methods?: pulumi.Input<pulumi.Input<string>[] | undefined>;
+    /**
+     * Paths: exact, or with `*` within a segment or `**` across segments. Absent: all.
+     */
+    paths?: pulumi.Input<pulumi.Input<string>[] | undefined>;
+}
+
+/**
+ * WebGroup is a set of names, and of requests to names.
+ */
+export interface RulesetWebGroupArgs {
+    /**
+     * Host names. `*.example.com` is one or more labels under it; `*` within a label matches within that label.
+     */
+    fqdns?: pulumi.Input<pulumi.Input<string>[] | undefined>;
+    /**
+     * Tools of Model Context Protocol servers. They need decryption.
+     */
+    mcp?: pulumi.Input<pulumi.Input<inputs.RulesetMcpArgs>[] | undefined>;
+    /**
+     * Unique name.
+     */
+    name: pulumi.Input<string>;
+    /**
+     * Single requests to a host. They need decryption.
+     */
+    urls?: pulumi.Input<pulumi.Input<inputs.RulesetUrlArgs>[] | undefined>;
 }
 
 /**

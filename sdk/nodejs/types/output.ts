@@ -4,6 +4,7 @@
 import * as pulumi from "@pulumi/pulumi";
 import * as inputs from "../types/input";
 import * as outputs from "../types/output";
+import * as enums from "../types/enums";
 
 /**
  * NetworkInjection puts the agents of a Foundry account into a subnet (Microsoft.CognitiveServices/accounts, property networkInjections).
@@ -21,5 +22,295 @@ export interface NetworkInjection {
      * Whether agents live in a network of Microsoft's instead: false.
      */
     useMicrosoftManagedNetwork: boolean;
+}
+
+/**
+ * Budget bounds the bytes that leave under a rule within a window.
+ */
+export interface RulesetBudget {
+    /**
+     * Bytes that may leave within the window.
+     */
+    bytesOut: number;
+    /**
+     * `source` (default): for each agent; `group`: for all that the rule holds, together.
+     */
+    per?: string;
+    /**
+     * Such as `24h`. It rolls.
+     */
+    window: string;
+}
+
+/**
+ * Default decides what no enforced rule matched.
+ */
+export interface RulesetDefault {
+    /**
+     * Always `DENY`.
+     */
+    action: enums.RulesetAction;
+    /**
+     * `enforce` (default), or `monitor` while a ruleset is being introduced: then what no rule matches is permitted, and recorded.
+     */
+    mode?: enums.RulesetMode;
+}
+
+/**
+ * Exemption overrides one check for one rule.
+ */
+export interface RulesetExemption {
+    /**
+     * The check's id, such as `POL-06`.
+     */
+    check: string;
+    /**
+     * Why, in writing.
+     */
+    reason: string;
+}
+
+/**
+ * Feed is one list of a threat group.
+ */
+export interface RulesetFeed {
+    /**
+     * `domains`, `hosts` or `netset`.
+     */
+    format: string;
+    /**
+     * Unique name, also that of the file in the gateway's feeds directory.
+     */
+    name: string;
+    /**
+     * Where it is published.
+     */
+    url: string;
+}
+
+/**
+ * Header is a field of a request that is set or required. One of `set`, `require` and `secret` is given.
+ */
+export interface RulesetHeader {
+    /**
+     * The field's name.
+     */
+    name: string;
+    /**
+     * Stands before the secret, such as ` Bearer  `.
+     */
+    prefix?: string;
+    /**
+     * The request must have the field once, with one of these values.
+     */
+    require?: string[];
+    /**
+     * The Key Vault secret that the value is taken from by the gateway, such as `https://VAULT.vault.azure.net/secrets/NAME`. Neither the agent nor this document holds it.
+     */
+    secret?: string;
+    /**
+     * The value that replaces whatever the agent sent.
+     */
+    set?: string;
+}
+
+/**
+ * MCP is which tools of a Model Context Protocol server may be called.
+ */
+export interface RulesetMcp {
+    /**
+     * Tools that may be called, `*` for any characters. Absent: all.
+     */
+    allowTools?: string[];
+    /**
+     * Tools that may not, although `allowTools` holds them.
+     */
+    denyTools?: string[];
+    /**
+     * Host name or pattern.
+     */
+    host: string;
+    /**
+     * The server's endpoints. Default: `/mcp`.
+     */
+    paths?: string[];
+}
+
+/**
+ * OriginCA is an authority that origins are verified with.
+ */
+export interface RulesetOriginCA {
+    /**
+     * Unique name.
+     */
+    name: string;
+    /**
+     * Its certificate in PEM.
+     */
+    pem: string;
+}
+
+/**
+ * Resolve lists names that are answered for private endpoints.
+ */
+export interface RulesetResolve {
+    /**
+     * Smart groups that the answered addresses must lie in.
+     */
+    answers: string[];
+    /**
+     * Host names or patterns.
+     */
+    names: string[];
+}
+
+/**
+ * Rule is one line of the ruleset. All fields that it names must match.
+ */
+export interface RulesetRule {
+    /**
+     * `PERMIT` or `DENY`.
+     */
+    action: enums.RulesetAction;
+    /**
+     * Checks that this rule is exempted from, with the reason.
+     */
+    allow?: outputs.RulesetExemption[];
+    /**
+     * Bounds the bytes that leave.
+     */
+    budget?: outputs.RulesetBudget;
+    /**
+     * `DECRYPT_NOT_ALLOWED` (default), or `DECRYPT_ALLOWED`: requests may be looked at.
+     */
+    decrypt?: enums.RulesetDecrypt;
+    /**
+     * Smart or threat groups, `internet` or `any`. Absent: `internet` for PERMIT, `any` for DENY.
+     */
+    destinations?: string[];
+    /**
+     * What is not TLS does not match.
+     */
+    ensureTLS?: boolean;
+    /**
+     * Header fields of requests that are set or required. They need decryption.
+     */
+    headers?: outputs.RulesetHeader[];
+    /**
+     * Record each decision. Default: true.
+     */
+    log?: boolean;
+    /**
+     * The longest body of a request, in bytes. Needs decryption.
+     */
+    maxRequestBytes?: number;
+    /**
+     * The lowest version of TLS that either side may negotiate, `1.2` or `1.3`.
+     */
+    minTLS?: enums.RulesetTlsVersion;
+    /**
+     * `enforce` (default), or `monitor`: recorded, and without effect.
+     */
+    mode?: enums.RulesetMode;
+    /**
+     * Unique name, which every decision is recorded with.
+     */
+    name: string;
+    /**
+     * `verify`: the origin must hold a valid certificate for the flow's name. `ignore`: any. Absent: verified where the flow is decrypted.
+     */
+    originCertificate?: enums.RulesetOriginTrust;
+    /**
+     * Such as `tcp/443`, `udp/1-1024`, `icmp`. Absent: every protocol.
+     */
+    ports?: string[];
+    /**
+     * Unique; the lowest number is judged first.
+     */
+    priority: number;
+    /**
+     * `required` (default), or `optional`: TLS without a server name is taken for the names that were resolved to its address.
+     */
+    sni?: enums.RulesetSni;
+    /**
+     * Smart groups. Absent: any agent.
+     */
+    sources?: string[];
+    /**
+     * Web groups; the flow's name must be in one of them.
+     */
+    webGroups?: string[];
+}
+
+/**
+ * SmartGroup is a set of addresses.
+ */
+export interface RulesetSmartGroup {
+    /**
+     * Prefixes or single addresses.
+     */
+    cidrs?: string[];
+    /**
+     * Unique name.
+     */
+    name: string;
+    /**
+     * Azure service tags, as Azure spells them.
+     */
+    serviceTags?: string[];
+}
+
+/**
+ * ThreatGroup is a set of known-bad addresses and names.
+ */
+export interface RulesetThreatGroup {
+    /**
+     * Where its members come from.
+     */
+    feeds: outputs.RulesetFeed[];
+    /**
+     * Unique name.
+     */
+    name: string;
+}
+
+/**
+ * URL is a set of requests to one host.
+ */
+export interface RulesetUrl {
+    /**
+     * Host name or pattern.
+     */
+    host: string;
+    /**
+     * HTTP methods. Absent: all.
+     */
+    methods?: string[];
+    /**
+     * Paths: exact, or with `*` within a segment or `**` across segments. Absent: all.
+     */
+    paths?: string[];
+}
+
+/**
+ * WebGroup is a set of names, and of requests to names.
+ */
+export interface RulesetWebGroup {
+    /**
+     * Host names. `*.example.com` is one or more labels under it; `*` within a label matches within that label.
+     */
+    fqdns?: string[];
+    /**
+     * Tools of Model Context Protocol servers. They need decryption.
+     */
+    mcp?: outputs.RulesetMcp[];
+    /**
+     * Unique name.
+     */
+    name: string;
+    /**
+     * Single requests to a host. They need decryption.
+     */
+    urls?: outputs.RulesetUrl[];
 }
 

@@ -6,12 +6,18 @@ import builtins as _builtins
 from . import _utilities
 import typing
 # Export this package's modules as members:
+from ._enums import *
 from .agent_subnet import *
+from .attestation import *
 from .canary import *
 from .foundry_spoke import *
+from .gateway_bundle import *
 from .inspection_ca import *
 from .provider import *
+from .root_certificate import *
+from .ruleset import *
 from .spoke_gateway import *
+from .spoke_lock import *
 from ._inputs import *
 from . import outputs
 _utilities.register(
@@ -23,10 +29,15 @@ _utilities.register(
   "fqn": "bulkhead_dev_bulkhead",
   "classes": {
    "bulkhead:index:AgentSubnet": "AgentSubnet",
+   "bulkhead:index:Attestation": "Attestation",
    "bulkhead:index:Canary": "Canary",
    "bulkhead:index:FoundrySpoke": "FoundrySpoke",
+   "bulkhead:index:GatewayBundle": "GatewayBundle",
    "bulkhead:index:InspectionCA": "InspectionCA",
-   "bulkhead:index:SpokeGateway": "SpokeGateway"
+   "bulkhead:index:RootCertificate": "RootCertificate",
+   "bulkhead:index:Ruleset": "Ruleset",
+   "bulkhead:index:SpokeGateway": "SpokeGateway",
+   "bulkhead:index:SpokeLock": "SpokeLock"
   }
  }
 ]

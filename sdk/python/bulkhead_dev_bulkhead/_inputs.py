@@ -13,6 +13,7 @@ if sys.version_info >= (3, 11):
 else:
     from typing_extensions import NotRequired, TypedDict, TypeAlias
 from . import _utilities
+from ._enums import *
 
 __all__ = [
     'CanaryOptionsArgs',
@@ -23,6 +24,34 @@ __all__ = [
     'GatewayOptionsArgsDict',
     'PeeringArgs',
     'PeeringArgsDict',
+    'RulesetBudgetArgs',
+    'RulesetBudgetArgsDict',
+    'RulesetDefaultArgs',
+    'RulesetDefaultArgsDict',
+    'RulesetDocumentArgs',
+    'RulesetDocumentArgsDict',
+    'RulesetExemptionArgs',
+    'RulesetExemptionArgsDict',
+    'RulesetFeedArgs',
+    'RulesetFeedArgsDict',
+    'RulesetHeaderArgs',
+    'RulesetHeaderArgsDict',
+    'RulesetMcpArgs',
+    'RulesetMcpArgsDict',
+    'RulesetOriginCAArgs',
+    'RulesetOriginCAArgsDict',
+    'RulesetResolveArgs',
+    'RulesetResolveArgsDict',
+    'RulesetRuleArgs',
+    'RulesetRuleArgsDict',
+    'RulesetSmartGroupArgs',
+    'RulesetSmartGroupArgsDict',
+    'RulesetThreatGroupArgs',
+    'RulesetThreatGroupArgsDict',
+    'RulesetUrlArgs',
+    'RulesetUrlArgsDict',
+    'RulesetWebGroupArgs',
+    'RulesetWebGroupArgsDict',
     'SkippedGuardArgs',
     'SkippedGuardArgsDict',
 ]
@@ -166,7 +195,7 @@ class FoundryAccountArgsDict(TypedDict):
     """
     bound: NotRequired[pulumi.Input[Optional[_builtins.bool]]]
     """
-    A capability host is bound to the agents' subnet, so that it can no longer be changed. Default: false.
+    Whether an account is bound to the agents' subnet, so that it can no longer be changed. Default: it is looked up.
     """
     id: NotRequired[pulumi.Input[Optional[_builtins.str]]]
     """
@@ -201,7 +230,7 @@ class FoundryAccountArgs:
         """
         FoundryAccount is what is known of an account before it exists. It is judged, not made.
 
-        :param pulumi.Input[_builtins.bool] bound: A capability host is bound to the agents' subnet, so that it can no longer be changed. Default: false.
+        :param pulumi.Input[_builtins.bool] bound: Whether an account is bound to the agents' subnet, so that it can no longer be changed. Default: it is looked up.
         :param pulumi.Input[_builtins.str] id: ARM id of the account, once it exists.
         :param pulumi.Input[_builtins.str] location: Region of the account. Default: the spoke's.
         :param pulumi.Input[_builtins.str] name: Name of the account.
@@ -225,7 +254,7 @@ class FoundryAccountArgs:
     @pulumi.getter
     def bound(self) -> pulumi.Input[Optional[_builtins.bool]]:
         """
-        A capability host is bound to the agents' subnet, so that it can no longer be changed. Default: false.
+        Whether an account is bound to the agents' subnet, so that it can no longer be changed. Default: it is looked up.
         """
         return pulumi.get(self, "bound")
 
@@ -558,6 +587,1420 @@ class PeeringArgs:
     @use_remote_gateways.setter
     def use_remote_gateways(self, value: pulumi.Input[Optional[_builtins.bool]]):
         pulumi.set(self, "use_remote_gateways", value)
+
+
+class RulesetBudgetArgsDict(TypedDict):
+    """
+    Budget bounds the bytes that leave under a rule within a window.
+    """
+    bytes_out: pulumi.Input[_builtins.int]
+    """
+    Bytes that may leave within the window.
+    """
+    window: pulumi.Input[_builtins.str]
+    """
+    Such as `24h`. It rolls.
+    """
+    per: NotRequired[pulumi.Input[Optional[_builtins.str]]]
+    """
+    `source` (default): for each agent; `group`: for all that the rule holds, together.
+    """
+
+@pulumi.input_type
+class RulesetBudgetArgs:
+    def __init__(__self__, *,
+                 bytes_out: pulumi.Input[_builtins.int],
+                 window: pulumi.Input[_builtins.str],
+                 per: pulumi.Input[Optional[_builtins.str]] = None):
+        """
+        Budget bounds the bytes that leave under a rule within a window.
+
+        :param pulumi.Input[_builtins.int] bytes_out: Bytes that may leave within the window.
+        :param pulumi.Input[_builtins.str] window: Such as `24h`. It rolls.
+        :param pulumi.Input[_builtins.str] per: `source` (default): for each agent; `group`: for all that the rule holds, together.
+        """
+        pulumi.set(__self__, "bytes_out", bytes_out)
+        pulumi.set(__self__, "window", window)
+        if per is not None:
+            pulumi.set(__self__, "per", per)
+
+    @_builtins.property
+    @pulumi.getter(name="bytesOut")
+    def bytes_out(self) -> pulumi.Input[_builtins.int]:
+        """
+        Bytes that may leave within the window.
+        """
+        return pulumi.get(self, "bytes_out")
+
+    @bytes_out.setter
+    def bytes_out(self, value: pulumi.Input[_builtins.int]):
+        pulumi.set(self, "bytes_out", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def window(self) -> pulumi.Input[_builtins.str]:
+        """
+        Such as `24h`. It rolls.
+        """
+        return pulumi.get(self, "window")
+
+    @window.setter
+    def window(self, value: pulumi.Input[_builtins.str]):
+        pulumi.set(self, "window", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def per(self) -> pulumi.Input[Optional[_builtins.str]]:
+        """
+        `source` (default): for each agent; `group`: for all that the rule holds, together.
+        """
+        return pulumi.get(self, "per")
+
+    @per.setter
+    def per(self, value: pulumi.Input[Optional[_builtins.str]]):
+        pulumi.set(self, "per", value)
+
+
+class RulesetDefaultArgsDict(TypedDict):
+    """
+    Default decides what no enforced rule matched.
+    """
+    action: pulumi.Input['RulesetAction']
+    """
+    Always `DENY`.
+    """
+    mode: NotRequired[pulumi.Input[Optional['RulesetMode']]]
+    """
+    `enforce` (default), or `monitor` while a ruleset is being introduced: then what no rule matches is permitted, and recorded.
+    """
+
+@pulumi.input_type
+class RulesetDefaultArgs:
+    def __init__(__self__, *,
+                 action: pulumi.Input['RulesetAction'],
+                 mode: pulumi.Input[Optional['RulesetMode']] = None):
+        """
+        Default decides what no enforced rule matched.
+
+        :param pulumi.Input['RulesetAction'] action: Always `DENY`.
+        :param pulumi.Input['RulesetMode'] mode: `enforce` (default), or `monitor` while a ruleset is being introduced: then what no rule matches is permitted, and recorded.
+        """
+        pulumi.set(__self__, "action", action)
+        if mode is not None:
+            pulumi.set(__self__, "mode", mode)
+
+    @_builtins.property
+    @pulumi.getter
+    def action(self) -> pulumi.Input['RulesetAction']:
+        """
+        Always `DENY`.
+        """
+        return pulumi.get(self, "action")
+
+    @action.setter
+    def action(self, value: pulumi.Input['RulesetAction']):
+        pulumi.set(self, "action", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def mode(self) -> pulumi.Input[Optional['RulesetMode']]:
+        """
+        `enforce` (default), or `monitor` while a ruleset is being introduced: then what no rule matches is permitted, and recorded.
+        """
+        return pulumi.get(self, "mode")
+
+    @mode.setter
+    def mode(self, value: pulumi.Input[Optional['RulesetMode']]):
+        pulumi.set(self, "mode", value)
+
+
+class RulesetDocumentArgsDict(TypedDict):
+    """
+    Document is the ruleset as a program writes it, field by field what gateway/policy reads; a test holds the two together. What it means is decided there and nowhere else: here it only becomes JSON.
+    """
+    default: NotRequired[pulumi.Input[Optional['RulesetDefaultArgsDict']]]
+    """
+    What becomes of flows that no rule matched. Default: denied.
+    """
+    mode: NotRequired[pulumi.Input[Optional['RulesetMode']]]
+    """
+    `enforce` (default), or `monitor`: then every rule and the default only watch.
+    """
+    origin_cas: NotRequired[pulumi.Input[Optional[Sequence[pulumi.Input['RulesetOriginCAArgsDict']]]]]
+    """
+    Authorities that origins are verified with, beside the public ones.
+    """
+    resolve: NotRequired[pulumi.Input[Optional[Sequence[pulumi.Input['RulesetResolveArgsDict']]]]]
+    """
+    Names that are answered although no rule permits them, because agents reach them without the gateway: those of private endpoints.
+    """
+    rules: NotRequired[pulumi.Input[Optional[Sequence[pulumi.Input['RulesetRuleArgsDict']]]]]
+    """
+    The rules. The one with the lowest priority that matches decides.
+    """
+    smart_groups: NotRequired[pulumi.Input[Optional[Sequence[pulumi.Input['RulesetSmartGroupArgsDict']]]]]
+    """
+    Named sets of addresses.
+    """
+    threat_groups: NotRequired[pulumi.Input[Optional[Sequence[pulumi.Input['RulesetThreatGroupArgsDict']]]]]
+    """
+    Named sets of known-bad addresses and names, from feeds.
+    """
+    version: NotRequired[pulumi.Input[Optional[_builtins.int]]]
+    """
+    Version of the document's format. Default: 1.
+    """
+    web_groups: NotRequired[pulumi.Input[Optional[Sequence[pulumi.Input['RulesetWebGroupArgsDict']]]]]
+    """
+    Named sets of names, and of requests to names.
+    """
+
+@pulumi.input_type
+class RulesetDocumentArgs:
+    def __init__(__self__, *,
+                 default: pulumi.Input[Optional['RulesetDefaultArgs']] = None,
+                 mode: pulumi.Input[Optional['RulesetMode']] = None,
+                 origin_cas: pulumi.Input[Optional[Sequence[pulumi.Input['RulesetOriginCAArgs']]]] = None,
+                 resolve: pulumi.Input[Optional[Sequence[pulumi.Input['RulesetResolveArgs']]]] = None,
+                 rules: pulumi.Input[Optional[Sequence[pulumi.Input['RulesetRuleArgs']]]] = None,
+                 smart_groups: pulumi.Input[Optional[Sequence[pulumi.Input['RulesetSmartGroupArgs']]]] = None,
+                 threat_groups: pulumi.Input[Optional[Sequence[pulumi.Input['RulesetThreatGroupArgs']]]] = None,
+                 version: pulumi.Input[Optional[_builtins.int]] = None,
+                 web_groups: pulumi.Input[Optional[Sequence[pulumi.Input['RulesetWebGroupArgs']]]] = None):
+        """
+        Document is the ruleset as a program writes it, field by field what gateway/policy reads; a test holds the two together. What it means is decided there and nowhere else: here it only becomes JSON.
+
+        :param pulumi.Input['RulesetDefaultArgs'] default: What becomes of flows that no rule matched. Default: denied.
+        :param pulumi.Input['RulesetMode'] mode: `enforce` (default), or `monitor`: then every rule and the default only watch.
+        :param pulumi.Input[Sequence[pulumi.Input['RulesetOriginCAArgs']]] origin_cas: Authorities that origins are verified with, beside the public ones.
+        :param pulumi.Input[Sequence[pulumi.Input['RulesetResolveArgs']]] resolve: Names that are answered although no rule permits them, because agents reach them without the gateway: those of private endpoints.
+        :param pulumi.Input[Sequence[pulumi.Input['RulesetRuleArgs']]] rules: The rules. The one with the lowest priority that matches decides.
+        :param pulumi.Input[Sequence[pulumi.Input['RulesetSmartGroupArgs']]] smart_groups: Named sets of addresses.
+        :param pulumi.Input[Sequence[pulumi.Input['RulesetThreatGroupArgs']]] threat_groups: Named sets of known-bad addresses and names, from feeds.
+        :param pulumi.Input[_builtins.int] version: Version of the document's format. Default: 1.
+        :param pulumi.Input[Sequence[pulumi.Input['RulesetWebGroupArgs']]] web_groups: Named sets of names, and of requests to names.
+        """
+        if default is not None:
+            pulumi.set(__self__, "default", default)
+        if mode is not None:
+            pulumi.set(__self__, "mode", mode)
+        if origin_cas is not None:
+            pulumi.set(__self__, "origin_cas", origin_cas)
+        if resolve is not None:
+            pulumi.set(__self__, "resolve", resolve)
+        if rules is not None:
+            pulumi.set(__self__, "rules", rules)
+        if smart_groups is not None:
+            pulumi.set(__self__, "smart_groups", smart_groups)
+        if threat_groups is not None:
+            pulumi.set(__self__, "threat_groups", threat_groups)
+        if version is not None:
+            pulumi.set(__self__, "version", version)
+        if web_groups is not None:
+            pulumi.set(__self__, "web_groups", web_groups)
+
+    @_builtins.property
+    @pulumi.getter
+    def default(self) -> pulumi.Input[Optional['RulesetDefaultArgs']]:
+        """
+        What becomes of flows that no rule matched. Default: denied.
+        """
+        return pulumi.get(self, "default")
+
+    @default.setter
+    def default(self, value: pulumi.Input[Optional['RulesetDefaultArgs']]):
+        pulumi.set(self, "default", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def mode(self) -> pulumi.Input[Optional['RulesetMode']]:
+        """
+        `enforce` (default), or `monitor`: then every rule and the default only watch.
+        """
+        return pulumi.get(self, "mode")
+
+    @mode.setter
+    def mode(self, value: pulumi.Input[Optional['RulesetMode']]):
+        pulumi.set(self, "mode", value)
+
+    @_builtins.property
+    @pulumi.getter(name="originCAs")
+    def origin_cas(self) -> pulumi.Input[Optional[Sequence[pulumi.Input['RulesetOriginCAArgs']]]]:
+        """
+        Authorities that origins are verified with, beside the public ones.
+        """
+        return pulumi.get(self, "origin_cas")
+
+    @origin_cas.setter
+    def origin_cas(self, value: pulumi.Input[Optional[Sequence[pulumi.Input['RulesetOriginCAArgs']]]]):
+        pulumi.set(self, "origin_cas", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def resolve(self) -> pulumi.Input[Optional[Sequence[pulumi.Input['RulesetResolveArgs']]]]:
+        """
+        Names that are answered although no rule permits them, because agents reach them without the gateway: those of private endpoints.
+        """
+        return pulumi.get(self, "resolve")
+
+    @resolve.setter
+    def resolve(self, value: pulumi.Input[Optional[Sequence[pulumi.Input['RulesetResolveArgs']]]]):
+        pulumi.set(self, "resolve", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def rules(self) -> pulumi.Input[Optional[Sequence[pulumi.Input['RulesetRuleArgs']]]]:
+        """
+        The rules. The one with the lowest priority that matches decides.
+        """
+        return pulumi.get(self, "rules")
+
+    @rules.setter
+    def rules(self, value: pulumi.Input[Optional[Sequence[pulumi.Input['RulesetRuleArgs']]]]):
+        pulumi.set(self, "rules", value)
+
+    @_builtins.property
+    @pulumi.getter(name="smartGroups")
+    def smart_groups(self) -> pulumi.Input[Optional[Sequence[pulumi.Input['RulesetSmartGroupArgs']]]]:
+        """
+        Named sets of addresses.
+        """
+        return pulumi.get(self, "smart_groups")
+
+    @smart_groups.setter
+    def smart_groups(self, value: pulumi.Input[Optional[Sequence[pulumi.Input['RulesetSmartGroupArgs']]]]):
+        pulumi.set(self, "smart_groups", value)
+
+    @_builtins.property
+    @pulumi.getter(name="threatGroups")
+    def threat_groups(self) -> pulumi.Input[Optional[Sequence[pulumi.Input['RulesetThreatGroupArgs']]]]:
+        """
+        Named sets of known-bad addresses and names, from feeds.
+        """
+        return pulumi.get(self, "threat_groups")
+
+    @threat_groups.setter
+    def threat_groups(self, value: pulumi.Input[Optional[Sequence[pulumi.Input['RulesetThreatGroupArgs']]]]):
+        pulumi.set(self, "threat_groups", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def version(self) -> pulumi.Input[Optional[_builtins.int]]:
+        """
+        Version of the document's format. Default: 1.
+        """
+        return pulumi.get(self, "version")
+
+    @version.setter
+    def version(self, value: pulumi.Input[Optional[_builtins.int]]):
+        pulumi.set(self, "version", value)
+
+    @_builtins.property
+    @pulumi.getter(name="webGroups")
+    def web_groups(self) -> pulumi.Input[Optional[Sequence[pulumi.Input['RulesetWebGroupArgs']]]]:
+        """
+        Named sets of names, and of requests to names.
+        """
+        return pulumi.get(self, "web_groups")
+
+    @web_groups.setter
+    def web_groups(self, value: pulumi.Input[Optional[Sequence[pulumi.Input['RulesetWebGroupArgs']]]]):
+        pulumi.set(self, "web_groups", value)
+
+
+class RulesetExemptionArgsDict(TypedDict):
+    """
+    Exemption overrides one check for one rule.
+    """
+    check: pulumi.Input[_builtins.str]
+    """
+    The check's id, such as `POL-06`.
+    """
+    reason: pulumi.Input[_builtins.str]
+    """
+    Why, in writing.
+    """
+
+@pulumi.input_type
+class RulesetExemptionArgs:
+    def __init__(__self__, *,
+                 check: pulumi.Input[_builtins.str],
+                 reason: pulumi.Input[_builtins.str]):
+        """
+        Exemption overrides one check for one rule.
+
+        :param pulumi.Input[_builtins.str] check: The check's id, such as `POL-06`.
+        :param pulumi.Input[_builtins.str] reason: Why, in writing.
+        """
+        pulumi.set(__self__, "check", check)
+        pulumi.set(__self__, "reason", reason)
+
+    @_builtins.property
+    @pulumi.getter
+    def check(self) -> pulumi.Input[_builtins.str]:
+        """
+        The check's id, such as `POL-06`.
+        """
+        return pulumi.get(self, "check")
+
+    @check.setter
+    def check(self, value: pulumi.Input[_builtins.str]):
+        pulumi.set(self, "check", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def reason(self) -> pulumi.Input[_builtins.str]:
+        """
+        Why, in writing.
+        """
+        return pulumi.get(self, "reason")
+
+    @reason.setter
+    def reason(self, value: pulumi.Input[_builtins.str]):
+        pulumi.set(self, "reason", value)
+
+
+class RulesetFeedArgsDict(TypedDict):
+    """
+    Feed is one list of a threat group.
+    """
+    format: pulumi.Input[_builtins.str]
+    """
+    `domains`, `hosts` or `netset`.
+    """
+    name: pulumi.Input[_builtins.str]
+    """
+    Unique name, also that of the file in the gateway's feeds directory.
+    """
+    url: pulumi.Input[_builtins.str]
+    """
+    Where it is published.
+    """
+
+@pulumi.input_type
+class RulesetFeedArgs:
+    def __init__(__self__, *,
+                 format: pulumi.Input[_builtins.str],
+                 name: pulumi.Input[_builtins.str],
+                 url: pulumi.Input[_builtins.str]):
+        """
+        Feed is one list of a threat group.
+
+        :param pulumi.Input[_builtins.str] format: `domains`, `hosts` or `netset`.
+        :param pulumi.Input[_builtins.str] name: Unique name, also that of the file in the gateway's feeds directory.
+        :param pulumi.Input[_builtins.str] url: Where it is published.
+        """
+        pulumi.set(__self__, "format", format)
+        pulumi.set(__self__, "name", name)
+        pulumi.set(__self__, "url", url)
+
+    @_builtins.property
+    @pulumi.getter
+    def format(self) -> pulumi.Input[_builtins.str]:
+        """
+        `domains`, `hosts` or `netset`.
+        """
+        return pulumi.get(self, "format")
+
+    @format.setter
+    def format(self, value: pulumi.Input[_builtins.str]):
+        pulumi.set(self, "format", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def name(self) -> pulumi.Input[_builtins.str]:
+        """
+        Unique name, also that of the file in the gateway's feeds directory.
+        """
+        return pulumi.get(self, "name")
+
+    @name.setter
+    def name(self, value: pulumi.Input[_builtins.str]):
+        pulumi.set(self, "name", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def url(self) -> pulumi.Input[_builtins.str]:
+        """
+        Where it is published.
+        """
+        return pulumi.get(self, "url")
+
+    @url.setter
+    def url(self, value: pulumi.Input[_builtins.str]):
+        pulumi.set(self, "url", value)
+
+
+class RulesetHeaderArgsDict(TypedDict):
+    """
+    Header is a field of a request that is set or required. One of `set`, `require` and `secret` is given.
+    """
+    name: pulumi.Input[_builtins.str]
+    """
+    The field's name.
+    """
+    prefix: NotRequired[pulumi.Input[Optional[_builtins.str]]]
+    """
+    Stands before the secret, such as ` Bearer  `.
+    """
+    require: NotRequired[pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]]
+    """
+    The request must have the field once, with one of these values.
+    """
+    secret: NotRequired[pulumi.Input[Optional[_builtins.str]]]
+    """
+    The Key Vault secret that the value is taken from by the gateway, such as `https://VAULT.vault.azure.net/secrets/NAME`. Neither the agent nor this document holds it.
+    """
+    set: NotRequired[pulumi.Input[Optional[_builtins.str]]]
+    """
+    The value that replaces whatever the agent sent.
+    """
+
+@pulumi.input_type
+class RulesetHeaderArgs:
+    def __init__(__self__, *,
+                 name: pulumi.Input[_builtins.str],
+                 prefix: pulumi.Input[Optional[_builtins.str]] = None,
+                 require: pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]] = None,
+                 secret: pulumi.Input[Optional[_builtins.str]] = None,
+                 set: pulumi.Input[Optional[_builtins.str]] = None):
+        """
+        Header is a field of a request that is set or required. One of `set`, `require` and `secret` is given.
+
+        :param pulumi.Input[_builtins.str] name: The field's name.
+        :param pulumi.Input[_builtins.str] prefix: Stands before the secret, such as ` Bearer  `.
+        :param pulumi.Input[Sequence[pulumi.Input[_builtins.str]]] require: The request must have the field once, with one of these values.
+        :param pulumi.Input[_builtins.str] secret: The Key Vault secret that the value is taken from by the gateway, such as `https://VAULT.vault.azure.net/secrets/NAME`. Neither the agent nor this document holds it.
+        :param pulumi.Input[_builtins.str] set: The value that replaces whatever the agent sent.
+        """
+        pulumi.set(__self__, "name", name)
+        if prefix is not None:
+            pulumi.set(__self__, "prefix", prefix)
+        if require is not None:
+            pulumi.set(__self__, "require", require)
+        if secret is not None:
+            pulumi.set(__self__, "secret", secret)
+        if set is not None:
+            pulumi.set(__self__, "set", set)
+
+    @_builtins.property
+    @pulumi.getter
+    def name(self) -> pulumi.Input[_builtins.str]:
+        """
+        The field's name.
+        """
+        return pulumi.get(self, "name")
+
+    @name.setter
+    def name(self, value: pulumi.Input[_builtins.str]):
+        pulumi.set(self, "name", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def prefix(self) -> pulumi.Input[Optional[_builtins.str]]:
+        """
+        Stands before the secret, such as ` Bearer  `.
+        """
+        return pulumi.get(self, "prefix")
+
+    @prefix.setter
+    def prefix(self, value: pulumi.Input[Optional[_builtins.str]]):
+        pulumi.set(self, "prefix", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def require(self) -> pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]:
+        """
+        The request must have the field once, with one of these values.
+        """
+        return pulumi.get(self, "require")
+
+    @require.setter
+    def require(self, value: pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]):
+        pulumi.set(self, "require", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def secret(self) -> pulumi.Input[Optional[_builtins.str]]:
+        """
+        The Key Vault secret that the value is taken from by the gateway, such as `https://VAULT.vault.azure.net/secrets/NAME`. Neither the agent nor this document holds it.
+        """
+        return pulumi.get(self, "secret")
+
+    @secret.setter
+    def secret(self, value: pulumi.Input[Optional[_builtins.str]]):
+        pulumi.set(self, "secret", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def set(self) -> pulumi.Input[Optional[_builtins.str]]:
+        """
+        The value that replaces whatever the agent sent.
+        """
+        return pulumi.get(self, "set")
+
+    @set.setter
+    def set(self, value: pulumi.Input[Optional[_builtins.str]]):
+        pulumi.set(self, "set", value)
+
+
+class RulesetMcpArgsDict(TypedDict):
+    """
+    MCP is which tools of a Model Context Protocol server may be called.
+    """
+    host: pulumi.Input[_builtins.str]
+    """
+    Host name or pattern.
+    """
+    allow_tools: NotRequired[pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]]
+    """
+    Tools that may be called, `*` for any characters. Absent: all.
+    """
+    deny_tools: NotRequired[pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]]
+    """
+    Tools that may not, although `allowTools` holds them.
+    """
+    paths: NotRequired[pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]]
+    """
+    The server's endpoints. Default: `/mcp`.
+    """
+
+@pulumi.input_type
+class RulesetMcpArgs:
+    def __init__(__self__, *,
+                 host: pulumi.Input[_builtins.str],
+                 allow_tools: pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]] = None,
+                 deny_tools: pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]] = None,
+                 paths: pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]] = None):
+        """
+        MCP is which tools of a Model Context Protocol server may be called.
+
+        :param pulumi.Input[_builtins.str] host: Host name or pattern.
+        :param pulumi.Input[Sequence[pulumi.Input[_builtins.str]]] allow_tools: Tools that may be called, `*` for any characters. Absent: all.
+        :param pulumi.Input[Sequence[pulumi.Input[_builtins.str]]] deny_tools: Tools that may not, although `allowTools` holds them.
+        :param pulumi.Input[Sequence[pulumi.Input[_builtins.str]]] paths: The server's endpoints. Default: `/mcp`.
+        """
+        pulumi.set(__self__, "host", host)
+        if allow_tools is not None:
+            pulumi.set(__self__, "allow_tools", allow_tools)
+        if deny_tools is not None:
+            pulumi.set(__self__, "deny_tools", deny_tools)
+        if paths is not None:
+            pulumi.set(__self__, "paths", paths)
+
+    @_builtins.property
+    @pulumi.getter
+    def host(self) -> pulumi.Input[_builtins.str]:
+        """
+        Host name or pattern.
+        """
+        return pulumi.get(self, "host")
+
+    @host.setter
+    def host(self, value: pulumi.Input[_builtins.str]):
+        pulumi.set(self, "host", value)
+
+    @_builtins.property
+    @pulumi.getter(name="allowTools")
+    def allow_tools(self) -> pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]:
+        """
+        Tools that may be called, `*` for any characters. Absent: all.
+        """
+        return pulumi.get(self, "allow_tools")
+
+    @allow_tools.setter
+    def allow_tools(self, value: pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]):
+        pulumi.set(self, "allow_tools", value)
+
+    @_builtins.property
+    @pulumi.getter(name="denyTools")
+    def deny_tools(self) -> pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]:
+        """
+        Tools that may not, although `allowTools` holds them.
+        """
+        return pulumi.get(self, "deny_tools")
+
+    @deny_tools.setter
+    def deny_tools(self, value: pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]):
+        pulumi.set(self, "deny_tools", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def paths(self) -> pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]:
+        """
+        The server's endpoints. Default: `/mcp`.
+        """
+        return pulumi.get(self, "paths")
+
+    @paths.setter
+    def paths(self, value: pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]):
+        pulumi.set(self, "paths", value)
+
+
+class RulesetOriginCAArgsDict(TypedDict):
+    """
+    OriginCA is an authority that origins are verified with.
+    """
+    name: pulumi.Input[_builtins.str]
+    """
+    Unique name.
+    """
+    pem: pulumi.Input[_builtins.str]
+    """
+    Its certificate in PEM.
+    """
+
+@pulumi.input_type
+class RulesetOriginCAArgs:
+    def __init__(__self__, *,
+                 name: pulumi.Input[_builtins.str],
+                 pem: pulumi.Input[_builtins.str]):
+        """
+        OriginCA is an authority that origins are verified with.
+
+        :param pulumi.Input[_builtins.str] name: Unique name.
+        :param pulumi.Input[_builtins.str] pem: Its certificate in PEM.
+        """
+        pulumi.set(__self__, "name", name)
+        pulumi.set(__self__, "pem", pem)
+
+    @_builtins.property
+    @pulumi.getter
+    def name(self) -> pulumi.Input[_builtins.str]:
+        """
+        Unique name.
+        """
+        return pulumi.get(self, "name")
+
+    @name.setter
+    def name(self, value: pulumi.Input[_builtins.str]):
+        pulumi.set(self, "name", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def pem(self) -> pulumi.Input[_builtins.str]:
+        """
+        Its certificate in PEM.
+        """
+        return pulumi.get(self, "pem")
+
+    @pem.setter
+    def pem(self, value: pulumi.Input[_builtins.str]):
+        pulumi.set(self, "pem", value)
+
+
+class RulesetResolveArgsDict(TypedDict):
+    """
+    Resolve lists names that are answered for private endpoints.
+    """
+    answers: pulumi.Input[Sequence[pulumi.Input[_builtins.str]]]
+    """
+    Smart groups that the answered addresses must lie in.
+    """
+    names: pulumi.Input[Sequence[pulumi.Input[_builtins.str]]]
+    """
+    Host names or patterns.
+    """
+
+@pulumi.input_type
+class RulesetResolveArgs:
+    def __init__(__self__, *,
+                 answers: pulumi.Input[Sequence[pulumi.Input[_builtins.str]]],
+                 names: pulumi.Input[Sequence[pulumi.Input[_builtins.str]]]):
+        """
+        Resolve lists names that are answered for private endpoints.
+
+        :param pulumi.Input[Sequence[pulumi.Input[_builtins.str]]] answers: Smart groups that the answered addresses must lie in.
+        :param pulumi.Input[Sequence[pulumi.Input[_builtins.str]]] names: Host names or patterns.
+        """
+        pulumi.set(__self__, "answers", answers)
+        pulumi.set(__self__, "names", names)
+
+    @_builtins.property
+    @pulumi.getter
+    def answers(self) -> pulumi.Input[Sequence[pulumi.Input[_builtins.str]]]:
+        """
+        Smart groups that the answered addresses must lie in.
+        """
+        return pulumi.get(self, "answers")
+
+    @answers.setter
+    def answers(self, value: pulumi.Input[Sequence[pulumi.Input[_builtins.str]]]):
+        pulumi.set(self, "answers", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def names(self) -> pulumi.Input[Sequence[pulumi.Input[_builtins.str]]]:
+        """
+        Host names or patterns.
+        """
+        return pulumi.get(self, "names")
+
+    @names.setter
+    def names(self, value: pulumi.Input[Sequence[pulumi.Input[_builtins.str]]]):
+        pulumi.set(self, "names", value)
+
+
+class RulesetRuleArgsDict(TypedDict):
+    """
+    Rule is one line of the ruleset. All fields that it names must match.
+    """
+    action: pulumi.Input['RulesetAction']
+    """
+    `PERMIT` or `DENY`.
+    """
+    name: pulumi.Input[_builtins.str]
+    """
+    Unique name, which every decision is recorded with.
+    """
+    priority: pulumi.Input[_builtins.int]
+    """
+    Unique; the lowest number is judged first.
+    """
+    allow: NotRequired[pulumi.Input[Optional[Sequence[pulumi.Input['RulesetExemptionArgsDict']]]]]
+    """
+    Checks that this rule is exempted from, with the reason.
+    """
+    budget: NotRequired[pulumi.Input[Optional['RulesetBudgetArgsDict']]]
+    """
+    Bounds the bytes that leave.
+    """
+    decrypt: NotRequired[pulumi.Input[Optional['RulesetDecrypt']]]
+    """
+    `DECRYPT_NOT_ALLOWED` (default), or `DECRYPT_ALLOWED`: requests may be looked at.
+    """
+    destinations: NotRequired[pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]]
+    """
+    Smart or threat groups, `internet` or `any`. Absent: `internet` for PERMIT, `any` for DENY.
+    """
+    ensure_tls: NotRequired[pulumi.Input[Optional[_builtins.bool]]]
+    """
+    What is not TLS does not match.
+    """
+    headers: NotRequired[pulumi.Input[Optional[Sequence[pulumi.Input['RulesetHeaderArgsDict']]]]]
+    """
+    Header fields of requests that are set or required. They need decryption.
+    """
+    log: NotRequired[pulumi.Input[Optional[_builtins.bool]]]
+    """
+    Record each decision. Default: true.
+    """
+    max_request_bytes: NotRequired[pulumi.Input[Optional[_builtins.int]]]
+    """
+    The longest body of a request, in bytes. Needs decryption.
+    """
+    min_tls: NotRequired[pulumi.Input[Optional['RulesetTlsVersion']]]
+    """
+    The lowest version of TLS that either side may negotiate, `1.2` or `1.3`.
+    """
+    mode: NotRequired[pulumi.Input[Optional['RulesetMode']]]
+    """
+    `enforce` (default), or `monitor`: recorded, and without effect.
+    """
+    origin_certificate: NotRequired[pulumi.Input[Optional['RulesetOriginTrust']]]
+    """
+    `verify`: the origin must hold a valid certificate for the flow's name. `ignore`: any. Absent: verified where the flow is decrypted.
+    """
+    ports: NotRequired[pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]]
+    """
+    Such as `tcp/443`, `udp/1-1024`, `icmp`. Absent: every protocol.
+    """
+    sni: NotRequired[pulumi.Input[Optional['RulesetSni']]]
+    """
+    `required` (default), or `optional`: TLS without a server name is taken for the names that were resolved to its address.
+    """
+    sources: NotRequired[pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]]
+    """
+    Smart groups. Absent: any agent.
+    """
+    web_groups: NotRequired[pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]]
+    """
+    Web groups; the flow's name must be in one of them.
+    """
+
+@pulumi.input_type
+class RulesetRuleArgs:
+    def __init__(__self__, *,
+                 action: pulumi.Input['RulesetAction'],
+                 name: pulumi.Input[_builtins.str],
+                 priority: pulumi.Input[_builtins.int],
+                 allow: pulumi.Input[Optional[Sequence[pulumi.Input['RulesetExemptionArgs']]]] = None,
+                 budget: pulumi.Input[Optional['RulesetBudgetArgs']] = None,
+                 decrypt: pulumi.Input[Optional['RulesetDecrypt']] = None,
+                 destinations: pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]] = None,
+                 ensure_tls: pulumi.Input[Optional[_builtins.bool]] = None,
+                 headers: pulumi.Input[Optional[Sequence[pulumi.Input['RulesetHeaderArgs']]]] = None,
+                 log: pulumi.Input[Optional[_builtins.bool]] = None,
+                 max_request_bytes: pulumi.Input[Optional[_builtins.int]] = None,
+                 min_tls: pulumi.Input[Optional['RulesetTlsVersion']] = None,
+                 mode: pulumi.Input[Optional['RulesetMode']] = None,
+                 origin_certificate: pulumi.Input[Optional['RulesetOriginTrust']] = None,
+                 ports: pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]] = None,
+                 sni: pulumi.Input[Optional['RulesetSni']] = None,
+                 sources: pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]] = None,
+                 web_groups: pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]] = None):
+        """
+        Rule is one line of the ruleset. All fields that it names must match.
+
+        :param pulumi.Input['RulesetAction'] action: `PERMIT` or `DENY`.
+        :param pulumi.Input[_builtins.str] name: Unique name, which every decision is recorded with.
+        :param pulumi.Input[_builtins.int] priority: Unique; the lowest number is judged first.
+        :param pulumi.Input[Sequence[pulumi.Input['RulesetExemptionArgs']]] allow: Checks that this rule is exempted from, with the reason.
+        :param pulumi.Input['RulesetBudgetArgs'] budget: Bounds the bytes that leave.
+        :param pulumi.Input['RulesetDecrypt'] decrypt: `DECRYPT_NOT_ALLOWED` (default), or `DECRYPT_ALLOWED`: requests may be looked at.
+        :param pulumi.Input[Sequence[pulumi.Input[_builtins.str]]] destinations: Smart or threat groups, `internet` or `any`. Absent: `internet` for PERMIT, `any` for DENY.
+        :param pulumi.Input[_builtins.bool] ensure_tls: What is not TLS does not match.
+        :param pulumi.Input[Sequence[pulumi.Input['RulesetHeaderArgs']]] headers: Header fields of requests that are set or required. They need decryption.
+        :param pulumi.Input[_builtins.bool] log: Record each decision. Default: true.
+        :param pulumi.Input[_builtins.int] max_request_bytes: The longest body of a request, in bytes. Needs decryption.
+        :param pulumi.Input['RulesetTlsVersion'] min_tls: The lowest version of TLS that either side may negotiate, `1.2` or `1.3`.
+        :param pulumi.Input['RulesetMode'] mode: `enforce` (default), or `monitor`: recorded, and without effect.
+        :param pulumi.Input['RulesetOriginTrust'] origin_certificate: `verify`: the origin must hold a valid certificate for the flow's name. `ignore`: any. Absent: verified where the flow is decrypted.
+        :param pulumi.Input[Sequence[pulumi.Input[_builtins.str]]] ports: Such as `tcp/443`, `udp/1-1024`, `icmp`. Absent: every protocol.
+        :param pulumi.Input['RulesetSni'] sni: `required` (default), or `optional`: TLS without a server name is taken for the names that were resolved to its address.
+        :param pulumi.Input[Sequence[pulumi.Input[_builtins.str]]] sources: Smart groups. Absent: any agent.
+        :param pulumi.Input[Sequence[pulumi.Input[_builtins.str]]] web_groups: Web groups; the flow's name must be in one of them.
+        """
+        pulumi.set(__self__, "action", action)
+        pulumi.set(__self__, "name", name)
+        pulumi.set(__self__, "priority", priority)
+        if allow is not None:
+            pulumi.set(__self__, "allow", allow)
+        if budget is not None:
+            pulumi.set(__self__, "budget", budget)
+        if decrypt is not None:
+            pulumi.set(__self__, "decrypt", decrypt)
+        if destinations is not None:
+            pulumi.set(__self__, "destinations", destinations)
+        if ensure_tls is not None:
+            pulumi.set(__self__, "ensure_tls", ensure_tls)
+        if headers is not None:
+            pulumi.set(__self__, "headers", headers)
+        if log is not None:
+            pulumi.set(__self__, "log", log)
+        if max_request_bytes is not None:
+            pulumi.set(__self__, "max_request_bytes", max_request_bytes)
+        if min_tls is not None:
+            pulumi.set(__self__, "min_tls", min_tls)
+        if mode is not None:
+            pulumi.set(__self__, "mode", mode)
+        if origin_certificate is not None:
+            pulumi.set(__self__, "origin_certificate", origin_certificate)
+        if ports is not None:
+            pulumi.set(__self__, "ports", ports)
+        if sni is not None:
+            pulumi.set(__self__, "sni", sni)
+        if sources is not None:
+            pulumi.set(__self__, "sources", sources)
+        if web_groups is not None:
+            pulumi.set(__self__, "web_groups", web_groups)
+
+    @_builtins.property
+    @pulumi.getter
+    def action(self) -> pulumi.Input['RulesetAction']:
+        """
+        `PERMIT` or `DENY`.
+        """
+        return pulumi.get(self, "action")
+
+    @action.setter
+    def action(self, value: pulumi.Input['RulesetAction']):
+        pulumi.set(self, "action", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def name(self) -> pulumi.Input[_builtins.str]:
+        """
+        Unique name, which every decision is recorded with.
+        """
+        return pulumi.get(self, "name")
+
+    @name.setter
+    def name(self, value: pulumi.Input[_builtins.str]):
+        pulumi.set(self, "name", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def priority(self) -> pulumi.Input[_builtins.int]:
+        """
+        Unique; the lowest number is judged first.
+        """
+        return pulumi.get(self, "priority")
+
+    @priority.setter
+    def priority(self, value: pulumi.Input[_builtins.int]):
+        pulumi.set(self, "priority", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def allow(self) -> pulumi.Input[Optional[Sequence[pulumi.Input['RulesetExemptionArgs']]]]:
+        """
+        Checks that this rule is exempted from, with the reason.
+        """
+        return pulumi.get(self, "allow")
+
+    @allow.setter
+    def allow(self, value: pulumi.Input[Optional[Sequence[pulumi.Input['RulesetExemptionArgs']]]]):
+        pulumi.set(self, "allow", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def budget(self) -> pulumi.Input[Optional['RulesetBudgetArgs']]:
+        """
+        Bounds the bytes that leave.
+        """
+        return pulumi.get(self, "budget")
+
+    @budget.setter
+    def budget(self, value: pulumi.Input[Optional['RulesetBudgetArgs']]):
+        pulumi.set(self, "budget", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def decrypt(self) -> pulumi.Input[Optional['RulesetDecrypt']]:
+        """
+        `DECRYPT_NOT_ALLOWED` (default), or `DECRYPT_ALLOWED`: requests may be looked at.
+        """
+        return pulumi.get(self, "decrypt")
+
+    @decrypt.setter
+    def decrypt(self, value: pulumi.Input[Optional['RulesetDecrypt']]):
+        pulumi.set(self, "decrypt", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def destinations(self) -> pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]:
+        """
+        Smart or threat groups, `internet` or `any`. Absent: `internet` for PERMIT, `any` for DENY.
+        """
+        return pulumi.get(self, "destinations")
+
+    @destinations.setter
+    def destinations(self, value: pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]):
+        pulumi.set(self, "destinations", value)
+
+    @_builtins.property
+    @pulumi.getter(name="ensureTLS")
+    def ensure_tls(self) -> pulumi.Input[Optional[_builtins.bool]]:
+        """
+        What is not TLS does not match.
+        """
+        return pulumi.get(self, "ensure_tls")
+
+    @ensure_tls.setter
+    def ensure_tls(self, value: pulumi.Input[Optional[_builtins.bool]]):
+        pulumi.set(self, "ensure_tls", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def headers(self) -> pulumi.Input[Optional[Sequence[pulumi.Input['RulesetHeaderArgs']]]]:
+        """
+        Header fields of requests that are set or required. They need decryption.
+        """
+        return pulumi.get(self, "headers")
+
+    @headers.setter
+    def headers(self, value: pulumi.Input[Optional[Sequence[pulumi.Input['RulesetHeaderArgs']]]]):
+        pulumi.set(self, "headers", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def log(self) -> pulumi.Input[Optional[_builtins.bool]]:
+        """
+        Record each decision. Default: true.
+        """
+        return pulumi.get(self, "log")
+
+    @log.setter
+    def log(self, value: pulumi.Input[Optional[_builtins.bool]]):
+        pulumi.set(self, "log", value)
+
+    @_builtins.property
+    @pulumi.getter(name="maxRequestBytes")
+    def max_request_bytes(self) -> pulumi.Input[Optional[_builtins.int]]:
+        """
+        The longest body of a request, in bytes. Needs decryption.
+        """
+        return pulumi.get(self, "max_request_bytes")
+
+    @max_request_bytes.setter
+    def max_request_bytes(self, value: pulumi.Input[Optional[_builtins.int]]):
+        pulumi.set(self, "max_request_bytes", value)
+
+    @_builtins.property
+    @pulumi.getter(name="minTLS")
+    def min_tls(self) -> pulumi.Input[Optional['RulesetTlsVersion']]:
+        """
+        The lowest version of TLS that either side may negotiate, `1.2` or `1.3`.
+        """
+        return pulumi.get(self, "min_tls")
+
+    @min_tls.setter
+    def min_tls(self, value: pulumi.Input[Optional['RulesetTlsVersion']]):
+        pulumi.set(self, "min_tls", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def mode(self) -> pulumi.Input[Optional['RulesetMode']]:
+        """
+        `enforce` (default), or `monitor`: recorded, and without effect.
+        """
+        return pulumi.get(self, "mode")
+
+    @mode.setter
+    def mode(self, value: pulumi.Input[Optional['RulesetMode']]):
+        pulumi.set(self, "mode", value)
+
+    @_builtins.property
+    @pulumi.getter(name="originCertificate")
+    def origin_certificate(self) -> pulumi.Input[Optional['RulesetOriginTrust']]:
+        """
+        `verify`: the origin must hold a valid certificate for the flow's name. `ignore`: any. Absent: verified where the flow is decrypted.
+        """
+        return pulumi.get(self, "origin_certificate")
+
+    @origin_certificate.setter
+    def origin_certificate(self, value: pulumi.Input[Optional['RulesetOriginTrust']]):
+        pulumi.set(self, "origin_certificate", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def ports(self) -> pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]:
+        """
+        Such as `tcp/443`, `udp/1-1024`, `icmp`. Absent: every protocol.
+        """
+        return pulumi.get(self, "ports")
+
+    @ports.setter
+    def ports(self, value: pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]):
+        pulumi.set(self, "ports", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def sni(self) -> pulumi.Input[Optional['RulesetSni']]:
+        """
+        `required` (default), or `optional`: TLS without a server name is taken for the names that were resolved to its address.
+        """
+        return pulumi.get(self, "sni")
+
+    @sni.setter
+    def sni(self, value: pulumi.Input[Optional['RulesetSni']]):
+        pulumi.set(self, "sni", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def sources(self) -> pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]:
+        """
+        Smart groups. Absent: any agent.
+        """
+        return pulumi.get(self, "sources")
+
+    @sources.setter
+    def sources(self, value: pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]):
+        pulumi.set(self, "sources", value)
+
+    @_builtins.property
+    @pulumi.getter(name="webGroups")
+    def web_groups(self) -> pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]:
+        """
+        Web groups; the flow's name must be in one of them.
+        """
+        return pulumi.get(self, "web_groups")
+
+    @web_groups.setter
+    def web_groups(self, value: pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]):
+        pulumi.set(self, "web_groups", value)
+
+
+class RulesetSmartGroupArgsDict(TypedDict):
+    """
+    SmartGroup is a set of addresses.
+    """
+    name: pulumi.Input[_builtins.str]
+    """
+    Unique name.
+    """
+    cidrs: NotRequired[pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]]
+    """
+    Prefixes or single addresses.
+    """
+    service_tags: NotRequired[pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]]
+    """
+    Azure service tags, as Azure spells them.
+    """
+
+@pulumi.input_type
+class RulesetSmartGroupArgs:
+    def __init__(__self__, *,
+                 name: pulumi.Input[_builtins.str],
+                 cidrs: pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]] = None,
+                 service_tags: pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]] = None):
+        """
+        SmartGroup is a set of addresses.
+
+        :param pulumi.Input[_builtins.str] name: Unique name.
+        :param pulumi.Input[Sequence[pulumi.Input[_builtins.str]]] cidrs: Prefixes or single addresses.
+        :param pulumi.Input[Sequence[pulumi.Input[_builtins.str]]] service_tags: Azure service tags, as Azure spells them.
+        """
+        pulumi.set(__self__, "name", name)
+        if cidrs is not None:
+            pulumi.set(__self__, "cidrs", cidrs)
+        if service_tags is not None:
+            pulumi.set(__self__, "service_tags", service_tags)
+
+    @_builtins.property
+    @pulumi.getter
+    def name(self) -> pulumi.Input[_builtins.str]:
+        """
+        Unique name.
+        """
+        return pulumi.get(self, "name")
+
+    @name.setter
+    def name(self, value: pulumi.Input[_builtins.str]):
+        pulumi.set(self, "name", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def cidrs(self) -> pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]:
+        """
+        Prefixes or single addresses.
+        """
+        return pulumi.get(self, "cidrs")
+
+    @cidrs.setter
+    def cidrs(self, value: pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]):
+        pulumi.set(self, "cidrs", value)
+
+    @_builtins.property
+    @pulumi.getter(name="serviceTags")
+    def service_tags(self) -> pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]:
+        """
+        Azure service tags, as Azure spells them.
+        """
+        return pulumi.get(self, "service_tags")
+
+    @service_tags.setter
+    def service_tags(self, value: pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]):
+        pulumi.set(self, "service_tags", value)
+
+
+class RulesetThreatGroupArgsDict(TypedDict):
+    """
+    ThreatGroup is a set of known-bad addresses and names.
+    """
+    feeds: pulumi.Input[Sequence[pulumi.Input['RulesetFeedArgsDict']]]
+    """
+    Where its members come from.
+    """
+    name: pulumi.Input[_builtins.str]
+    """
+    Unique name.
+    """
+
+@pulumi.input_type
+class RulesetThreatGroupArgs:
+    def __init__(__self__, *,
+                 feeds: pulumi.Input[Sequence[pulumi.Input['RulesetFeedArgs']]],
+                 name: pulumi.Input[_builtins.str]):
+        """
+        ThreatGroup is a set of known-bad addresses and names.
+
+        :param pulumi.Input[Sequence[pulumi.Input['RulesetFeedArgs']]] feeds: Where its members come from.
+        :param pulumi.Input[_builtins.str] name: Unique name.
+        """
+        pulumi.set(__self__, "feeds", feeds)
+        pulumi.set(__self__, "name", name)
+
+    @_builtins.property
+    @pulumi.getter
+    def feeds(self) -> pulumi.Input[Sequence[pulumi.Input['RulesetFeedArgs']]]:
+        """
+        Where its members come from.
+        """
+        return pulumi.get(self, "feeds")
+
+    @feeds.setter
+    def feeds(self, value: pulumi.Input[Sequence[pulumi.Input['RulesetFeedArgs']]]):
+        pulumi.set(self, "feeds", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def name(self) -> pulumi.Input[_builtins.str]:
+        """
+        Unique name.
+        """
+        return pulumi.get(self, "name")
+
+    @name.setter
+    def name(self, value: pulumi.Input[_builtins.str]):
+        pulumi.set(self, "name", value)
+
+
+class RulesetUrlArgsDict(TypedDict):
+    """
+    URL is a set of requests to one host.
+    """
+    host: pulumi.Input[_builtins.str]
+    """
+    Host name or pattern.
+    """
+    methods: NotRequired[pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]]
+    """
+    HTTP methods. Absent: all.
+    """
+    paths: NotRequired[pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]]
+    """
+    Paths: exact, or with `*` within a segment or `**` across segments. Absent: all.
+    """
+
+@pulumi.input_type
+class RulesetUrlArgs:
+    def __init__(__self__, *,
+                 host: pulumi.Input[_builtins.str],
+                 methods: pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]] = None,
+                 paths: pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]] = None):
+        """
+        URL is a set of requests to one host.
+
+        :param pulumi.Input[_builtins.str] host: Host name or pattern.
+        :param pulumi.Input[Sequence[pulumi.Input[_builtins.str]]] methods: HTTP methods. Absent: all.
+        :param pulumi.Input[Sequence[pulumi.Input[_builtins.str]]] paths: Paths: exact, or with `*` within a segment or `**` across segments. Absent: all.
+        """
+        pulumi.set(__self__, "host", host)
+        if methods is not None:
+            pulumi.set(__self__, "methods", methods)
+        if paths is not None:
+            pulumi.set(__self__, "paths", paths)
+
+    @_builtins.property
+    @pulumi.getter
+    def host(self) -> pulumi.Input[_builtins.str]:
+        """
+        Host name or pattern.
+        """
+        return pulumi.get(self, "host")
+
+    @host.setter
+    def host(self, value: pulumi.Input[_builtins.str]):
+        pulumi.set(self, "host", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def methods(self) -> pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]:
+        """
+        HTTP methods. Absent: all.
+        """
+        return pulumi.get(self, "methods")
+
+    @methods.setter
+    def methods(self, value: pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]):
+        pulumi.set(self, "methods", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def paths(self) -> pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]:
+        """
+        Paths: exact, or with `*` within a segment or `**` across segments. Absent: all.
+        """
+        return pulumi.get(self, "paths")
+
+    @paths.setter
+    def paths(self, value: pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]):
+        pulumi.set(self, "paths", value)
+
+
+class RulesetWebGroupArgsDict(TypedDict):
+    """
+    WebGroup is a set of names, and of requests to names.
+    """
+    name: pulumi.Input[_builtins.str]
+    """
+    Unique name.
+    """
+    fqdns: NotRequired[pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]]
+    """
+    Host names. `*.example.com` is one or more labels under it; `*` within a label matches within that label.
+    """
+    mcp: NotRequired[pulumi.Input[Optional[Sequence[pulumi.Input['RulesetMcpArgsDict']]]]]
+    """
+    Tools of Model Context Protocol servers. They need decryption.
+    """
+    urls: NotRequired[pulumi.Input[Optional[Sequence[pulumi.Input['RulesetUrlArgsDict']]]]]
+    """
+    Single requests to a host. They need decryption.
+    """
+
+@pulumi.input_type
+class RulesetWebGroupArgs:
+    def __init__(__self__, *,
+                 name: pulumi.Input[_builtins.str],
+                 fqdns: pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]] = None,
+                 mcp: pulumi.Input[Optional[Sequence[pulumi.Input['RulesetMcpArgs']]]] = None,
+                 urls: pulumi.Input[Optional[Sequence[pulumi.Input['RulesetUrlArgs']]]] = None):
+        """
+        WebGroup is a set of names, and of requests to names.
+
+        :param pulumi.Input[_builtins.str] name: Unique name.
+        :param pulumi.Input[Sequence[pulumi.Input[_builtins.str]]] fqdns: Host names. `*.example.com` is one or more labels under it; `*` within a label matches within that label.
+        :param pulumi.Input[Sequence[pulumi.Input['RulesetMcpArgs']]] mcp: Tools of Model Context Protocol servers. They need decryption.
+        :param pulumi.Input[Sequence[pulumi.Input['RulesetUrlArgs']]] urls: Single requests to a host. They need decryption.
+        """
+        pulumi.set(__self__, "name", name)
+        if fqdns is not None:
+            pulumi.set(__self__, "fqdns", fqdns)
+        if mcp is not None:
+            pulumi.set(__self__, "mcp", mcp)
+        if urls is not None:
+            pulumi.set(__self__, "urls", urls)
+
+    @_builtins.property
+    @pulumi.getter
+    def name(self) -> pulumi.Input[_builtins.str]:
+        """
+        Unique name.
+        """
+        return pulumi.get(self, "name")
+
+    @name.setter
+    def name(self, value: pulumi.Input[_builtins.str]):
+        pulumi.set(self, "name", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def fqdns(self) -> pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]:
+        """
+        Host names. `*.example.com` is one or more labels under it; `*` within a label matches within that label.
+        """
+        return pulumi.get(self, "fqdns")
+
+    @fqdns.setter
+    def fqdns(self, value: pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]):
+        pulumi.set(self, "fqdns", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def mcp(self) -> pulumi.Input[Optional[Sequence[pulumi.Input['RulesetMcpArgs']]]]:
+        """
+        Tools of Model Context Protocol servers. They need decryption.
+        """
+        return pulumi.get(self, "mcp")
+
+    @mcp.setter
+    def mcp(self, value: pulumi.Input[Optional[Sequence[pulumi.Input['RulesetMcpArgs']]]]):
+        pulumi.set(self, "mcp", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def urls(self) -> pulumi.Input[Optional[Sequence[pulumi.Input['RulesetUrlArgs']]]]:
+        """
+        Single requests to a host. They need decryption.
+        """
+        return pulumi.get(self, "urls")
+
+    @urls.setter
+    def urls(self, value: pulumi.Input[Optional[Sequence[pulumi.Input['RulesetUrlArgs']]]]):
+        pulumi.set(self, "urls", value)
 
 
 class SkippedGuardArgsDict(TypedDict):

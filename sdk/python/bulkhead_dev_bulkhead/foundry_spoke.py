@@ -14,6 +14,7 @@ else:
     from typing_extensions import NotRequired, TypedDict, TypeAlias
 from . import _utilities
 from . import outputs
+from ._enums import *
 from ._inputs import *
 
 __all__ = ['FoundrySpokeArgs', 'FoundrySpoke']
@@ -44,6 +45,7 @@ class FoundrySpokeArgs:
                  protect: Optional[_builtins.bool] = None,
                  require_approval: Optional[_builtins.bool] = None,
                  resource_group_name: pulumi.Input[Optional[_builtins.str]] = None,
+                 ruleset: pulumi.Input[Optional['RulesetDocumentArgs']] = None,
                  ruleset_file: Optional[_builtins.str] = None,
                  skip_guards: pulumi.Input[Optional[Sequence[pulumi.Input['SkippedGuardArgs']]]] = None,
                  tags: pulumi.Input[Optional[Mapping[str, _builtins.str]]] = None,
@@ -58,7 +60,7 @@ class FoundrySpokeArgs:
         :param pulumi.Input[Sequence[_builtins.str]] adjacent_prefixes: Further prefixes behind those networks, such as on-premises. They are routed to the gateway.
         :param _builtins.str agent_prefix: Prefix of the agents' subnet, /27 or wider. It can never be changed. Default: the second /24 of addressSpace.
         :param _builtins.str approved_digest: The digest of the ruleset that somebody has approved.
-        :param _builtins.int attestation_timeout_seconds: For how many seconds to wait until the gateway shows that it enforces the ruleset. Default: 1800.
+        :param _builtins.int attestation_timeout_seconds: For how many seconds to wait until the gateway shows that it enforces the ruleset. Default: 1200.
         :param pulumi.Input['CanaryOptionsArgs'] canary: A canary beside the agents. Default: none.
         :param pulumi.Input[Sequence[_builtins.str]] deployer_addresses: Public addresses or prefixes from which whoever deploys reaches the vault and the storage account.
         :param _builtins.str deployer_object_id: Object id of whoever deploys, for the roles that publishing needs. Default: who runs this program. Empty: the roles exist already.
@@ -75,7 +77,8 @@ class FoundrySpokeArgs:
         :param _builtins.bool protect: Refuse every plan that deletes or replaces what agents' state depends on: the resource group, the virtual network and the agents' subnet. To destroy the spoke, set it to false, run pulumi up, then pulumi destroy. Default: true.
         :param _builtins.bool require_approval: Refuse a ruleset that opens more than the deployed one, unless its digest is approvedDigest. Default: false.
         :param pulumi.Input[_builtins.str] resource_group_name: Resource group to use. Default: one is made.
-        :param _builtins.str ruleset_file: The ruleset, as a file in JSON or YAML. Default: the standard ruleset for these prefixes, which permits what the platform needs and the calls of toolCalls.
+        :param pulumi.Input['RulesetDocumentArgs'] ruleset: The ruleset. Default: the standard one for these prefixes, which permits what the platform needs and the calls of toolCalls, and answers the names of the private zones.
+        :param _builtins.str ruleset_file: The ruleset, as a file in JSON or YAML.
         :param pulumi.Input[Sequence[pulumi.Input['SkippedGuardArgs']]] skip_guards: Guards that are not to be judged, each with the reason.
         :param pulumi.Input[Mapping[str, _builtins.str]] tags: Tags of every resource that can have them.
         :param pulumi.Input[Sequence[_builtins.str]] tool_calls: Names of the services that agents' tools may call, with the standard ruleset.
@@ -125,6 +128,8 @@ class FoundrySpokeArgs:
             pulumi.set(__self__, "require_approval", require_approval)
         if resource_group_name is not None:
             pulumi.set(__self__, "resource_group_name", resource_group_name)
+        if ruleset is not None:
+            pulumi.set(__self__, "ruleset", ruleset)
         if ruleset_file is not None:
             pulumi.set(__self__, "ruleset_file", ruleset_file)
         if skip_guards is not None:
@@ -212,7 +217,7 @@ class FoundrySpokeArgs:
     @pulumi.getter(name="attestationTimeoutSeconds")
     def attestation_timeout_seconds(self) -> Optional[_builtins.int]:
         """
-        For how many seconds to wait until the gateway shows that it enforces the ruleset. Default: 1800.
+        For how many seconds to wait until the gateway shows that it enforces the ruleset. Default: 1200.
         """
         return pulumi.get(self, "attestation_timeout_seconds")
 
@@ -413,10 +418,22 @@ class FoundrySpokeArgs:
         pulumi.set(self, "resource_group_name", value)
 
     @_builtins.property
+    @pulumi.getter
+    def ruleset(self) -> pulumi.Input[Optional['RulesetDocumentArgs']]:
+        """
+        The ruleset. Default: the standard one for these prefixes, which permits what the platform needs and the calls of toolCalls, and answers the names of the private zones.
+        """
+        return pulumi.get(self, "ruleset")
+
+    @ruleset.setter
+    def ruleset(self, value: pulumi.Input[Optional['RulesetDocumentArgs']]):
+        pulumi.set(self, "ruleset", value)
+
+    @_builtins.property
     @pulumi.getter(name="rulesetFile")
     def ruleset_file(self) -> Optional[_builtins.str]:
         """
-        The ruleset, as a file in JSON or YAML. Default: the standard ruleset for these prefixes, which permits what the platform needs and the calls of toolCalls.
+        The ruleset, as a file in JSON or YAML.
         """
         return pulumi.get(self, "ruleset_file")
 
@@ -502,6 +519,7 @@ class FoundrySpoke(pulumi.ComponentResource):
                  protect: Optional[_builtins.bool] = None,
                  require_approval: Optional[_builtins.bool] = None,
                  resource_group_name: pulumi.Input[Optional[_builtins.str]] = None,
+                 ruleset: pulumi.Input[Optional[Union['RulesetDocumentArgs', 'RulesetDocumentArgsDict']]] = None,
                  ruleset_file: Optional[_builtins.str] = None,
                  skip_guards: pulumi.Input[Optional[Sequence[pulumi.Input[Union['SkippedGuardArgs', 'SkippedGuardArgsDict']]]]] = None,
                  tags: pulumi.Input[Optional[Mapping[str, _builtins.str]]] = None,
@@ -517,7 +535,7 @@ class FoundrySpoke(pulumi.ComponentResource):
         :param pulumi.Input[Sequence[_builtins.str]] adjacent_prefixes: Further prefixes behind those networks, such as on-premises. They are routed to the gateway.
         :param _builtins.str agent_prefix: Prefix of the agents' subnet, /27 or wider. It can never be changed. Default: the second /24 of addressSpace.
         :param _builtins.str approved_digest: The digest of the ruleset that somebody has approved.
-        :param _builtins.int attestation_timeout_seconds: For how many seconds to wait until the gateway shows that it enforces the ruleset. Default: 1800.
+        :param _builtins.int attestation_timeout_seconds: For how many seconds to wait until the gateway shows that it enforces the ruleset. Default: 1200.
         :param _builtins.str bundle_file: The gateway's release archive, a local file.
         :param pulumi.Input[Union['CanaryOptionsArgs', 'CanaryOptionsArgsDict']] canary: A canary beside the agents. Default: none.
         :param pulumi.Input[Sequence[_builtins.str]] deployer_addresses: Public addresses or prefixes from which whoever deploys reaches the vault and the storage account.
@@ -536,7 +554,8 @@ class FoundrySpoke(pulumi.ComponentResource):
         :param _builtins.bool protect: Refuse every plan that deletes or replaces what agents' state depends on: the resource group, the virtual network and the agents' subnet. To destroy the spoke, set it to false, run pulumi up, then pulumi destroy. Default: true.
         :param _builtins.bool require_approval: Refuse a ruleset that opens more than the deployed one, unless its digest is approvedDigest. Default: false.
         :param pulumi.Input[_builtins.str] resource_group_name: Resource group to use. Default: one is made.
-        :param _builtins.str ruleset_file: The ruleset, as a file in JSON or YAML. Default: the standard ruleset for these prefixes, which permits what the platform needs and the calls of toolCalls.
+        :param pulumi.Input[Union['RulesetDocumentArgs', 'RulesetDocumentArgsDict']] ruleset: The ruleset. Default: the standard one for these prefixes, which permits what the platform needs and the calls of toolCalls, and answers the names of the private zones.
+        :param _builtins.str ruleset_file: The ruleset, as a file in JSON or YAML.
         :param pulumi.Input[Sequence[pulumi.Input[Union['SkippedGuardArgs', 'SkippedGuardArgsDict']]]] skip_guards: Guards that are not to be judged, each with the reason.
         :param pulumi.Input[Mapping[str, _builtins.str]] tags: Tags of every resource that can have them.
         :param pulumi.Input[Sequence[_builtins.str]] tool_calls: Names of the services that agents' tools may call, with the standard ruleset.
@@ -589,6 +608,7 @@ class FoundrySpoke(pulumi.ComponentResource):
                  protect: Optional[_builtins.bool] = None,
                  require_approval: Optional[_builtins.bool] = None,
                  resource_group_name: pulumi.Input[Optional[_builtins.str]] = None,
+                 ruleset: pulumi.Input[Optional[Union['RulesetDocumentArgs', 'RulesetDocumentArgsDict']]] = None,
                  ruleset_file: Optional[_builtins.str] = None,
                  skip_guards: pulumi.Input[Optional[Sequence[pulumi.Input[Union['SkippedGuardArgs', 'SkippedGuardArgsDict']]]]] = None,
                  tags: pulumi.Input[Optional[Mapping[str, _builtins.str]]] = None,
@@ -632,6 +652,7 @@ class FoundrySpoke(pulumi.ComponentResource):
             __props__.__dict__["protect"] = protect
             __props__.__dict__["require_approval"] = require_approval
             __props__.__dict__["resource_group_name"] = resource_group_name
+            __props__.__dict__["ruleset"] = ruleset
             __props__.__dict__["ruleset_file"] = ruleset_file
             __props__.__dict__["skip_guards"] = skip_guards
             __props__.__dict__["tags"] = tags

@@ -13,9 +13,24 @@ if sys.version_info >= (3, 11):
 else:
     from typing_extensions import NotRequired, TypedDict, TypeAlias
 from . import _utilities
+from . import outputs
+from ._enums import *
 
 __all__ = [
     'NetworkInjection',
+    'RulesetBudget',
+    'RulesetDefault',
+    'RulesetExemption',
+    'RulesetFeed',
+    'RulesetHeader',
+    'RulesetMcp',
+    'RulesetOriginCA',
+    'RulesetResolve',
+    'RulesetRule',
+    'RulesetSmartGroup',
+    'RulesetThreatGroup',
+    'RulesetUrl',
+    'RulesetWebGroup',
 ]
 
 @pulumi.output_type
@@ -80,5 +95,853 @@ class NetworkInjection(dict):
         Whether agents live in a network of Microsoft's instead: false.
         """
         return pulumi.get(self, "use_microsoft_managed_network")
+
+
+@pulumi.output_type
+class RulesetBudget(dict):
+    """
+    Budget bounds the bytes that leave under a rule within a window.
+    """
+    @staticmethod
+    def __key_warning(key: str):
+        suggest = None
+        if key == "bytesOut":
+            suggest = "bytes_out"
+
+        if suggest:
+            pulumi.log.warn(f"Key '{key}' not found in RulesetBudget. Access the value via the '{suggest}' property getter instead.")
+
+    def __getitem__(self, key: str) -> Any:
+        RulesetBudget.__key_warning(key)
+        return super().__getitem__(key)
+
+    def get(self, key: str, default = None) -> Any:
+        RulesetBudget.__key_warning(key)
+        return super().get(key, default)
+
+    def __init__(__self__, *,
+                 bytes_out: _builtins.int,
+                 window: _builtins.str,
+                 per: Optional[_builtins.str] = None):
+        """
+        Budget bounds the bytes that leave under a rule within a window.
+
+        :param _builtins.int bytes_out: Bytes that may leave within the window.
+        :param _builtins.str window: Such as `24h`. It rolls.
+        :param _builtins.str per: `source` (default): for each agent; `group`: for all that the rule holds, together.
+        """
+        pulumi.set(__self__, "bytes_out", bytes_out)
+        pulumi.set(__self__, "window", window)
+        if per is not None:
+            pulumi.set(__self__, "per", per)
+
+    @_builtins.property
+    @pulumi.getter(name="bytesOut")
+    def bytes_out(self) -> _builtins.int:
+        """
+        Bytes that may leave within the window.
+        """
+        return pulumi.get(self, "bytes_out")
+
+    @_builtins.property
+    @pulumi.getter
+    def window(self) -> _builtins.str:
+        """
+        Such as `24h`. It rolls.
+        """
+        return pulumi.get(self, "window")
+
+    @_builtins.property
+    @pulumi.getter
+    def per(self) -> Optional[_builtins.str]:
+        """
+        `source` (default): for each agent; `group`: for all that the rule holds, together.
+        """
+        return pulumi.get(self, "per")
+
+
+@pulumi.output_type
+class RulesetDefault(dict):
+    """
+    Default decides what no enforced rule matched.
+    """
+    def __init__(__self__, *,
+                 action: 'RulesetAction',
+                 mode: Optional['RulesetMode'] = None):
+        """
+        Default decides what no enforced rule matched.
+
+        :param 'RulesetAction' action: Always `DENY`.
+        :param 'RulesetMode' mode: `enforce` (default), or `monitor` while a ruleset is being introduced: then what no rule matches is permitted, and recorded.
+        """
+        pulumi.set(__self__, "action", action)
+        if mode is not None:
+            pulumi.set(__self__, "mode", mode)
+
+    @_builtins.property
+    @pulumi.getter
+    def action(self) -> 'RulesetAction':
+        """
+        Always `DENY`.
+        """
+        return pulumi.get(self, "action")
+
+    @_builtins.property
+    @pulumi.getter
+    def mode(self) -> Optional['RulesetMode']:
+        """
+        `enforce` (default), or `monitor` while a ruleset is being introduced: then what no rule matches is permitted, and recorded.
+        """
+        return pulumi.get(self, "mode")
+
+
+@pulumi.output_type
+class RulesetExemption(dict):
+    """
+    Exemption overrides one check for one rule.
+    """
+    def __init__(__self__, *,
+                 check: _builtins.str,
+                 reason: _builtins.str):
+        """
+        Exemption overrides one check for one rule.
+
+        :param _builtins.str check: The check's id, such as `POL-06`.
+        :param _builtins.str reason: Why, in writing.
+        """
+        pulumi.set(__self__, "check", check)
+        pulumi.set(__self__, "reason", reason)
+
+    @_builtins.property
+    @pulumi.getter
+    def check(self) -> _builtins.str:
+        """
+        The check's id, such as `POL-06`.
+        """
+        return pulumi.get(self, "check")
+
+    @_builtins.property
+    @pulumi.getter
+    def reason(self) -> _builtins.str:
+        """
+        Why, in writing.
+        """
+        return pulumi.get(self, "reason")
+
+
+@pulumi.output_type
+class RulesetFeed(dict):
+    """
+    Feed is one list of a threat group.
+    """
+    def __init__(__self__, *,
+                 format: _builtins.str,
+                 name: _builtins.str,
+                 url: _builtins.str):
+        """
+        Feed is one list of a threat group.
+
+        :param _builtins.str format: `domains`, `hosts` or `netset`.
+        :param _builtins.str name: Unique name, also that of the file in the gateway's feeds directory.
+        :param _builtins.str url: Where it is published.
+        """
+        pulumi.set(__self__, "format", format)
+        pulumi.set(__self__, "name", name)
+        pulumi.set(__self__, "url", url)
+
+    @_builtins.property
+    @pulumi.getter
+    def format(self) -> _builtins.str:
+        """
+        `domains`, `hosts` or `netset`.
+        """
+        return pulumi.get(self, "format")
+
+    @_builtins.property
+    @pulumi.getter
+    def name(self) -> _builtins.str:
+        """
+        Unique name, also that of the file in the gateway's feeds directory.
+        """
+        return pulumi.get(self, "name")
+
+    @_builtins.property
+    @pulumi.getter
+    def url(self) -> _builtins.str:
+        """
+        Where it is published.
+        """
+        return pulumi.get(self, "url")
+
+
+@pulumi.output_type
+class RulesetHeader(dict):
+    """
+    Header is a field of a request that is set or required. One of `set`, `require` and `secret` is given.
+    """
+    def __init__(__self__, *,
+                 name: _builtins.str,
+                 prefix: Optional[_builtins.str] = None,
+                 require: Optional[Sequence[_builtins.str]] = None,
+                 secret: Optional[_builtins.str] = None,
+                 set: Optional[_builtins.str] = None):
+        """
+        Header is a field of a request that is set or required. One of `set`, `require` and `secret` is given.
+
+        :param _builtins.str name: The field's name.
+        :param _builtins.str prefix: Stands before the secret, such as ` Bearer  `.
+        :param Sequence[_builtins.str] require: The request must have the field once, with one of these values.
+        :param _builtins.str secret: The Key Vault secret that the value is taken from by the gateway, such as `https://VAULT.vault.azure.net/secrets/NAME`. Neither the agent nor this document holds it.
+        :param _builtins.str set: The value that replaces whatever the agent sent.
+        """
+        pulumi.set(__self__, "name", name)
+        if prefix is not None:
+            pulumi.set(__self__, "prefix", prefix)
+        if require is not None:
+            pulumi.set(__self__, "require", require)
+        if secret is not None:
+            pulumi.set(__self__, "secret", secret)
+        if set is not None:
+            pulumi.set(__self__, "set", set)
+
+    @_builtins.property
+    @pulumi.getter
+    def name(self) -> _builtins.str:
+        """
+        The field's name.
+        """
+        return pulumi.get(self, "name")
+
+    @_builtins.property
+    @pulumi.getter
+    def prefix(self) -> Optional[_builtins.str]:
+        """
+        Stands before the secret, such as ` Bearer  `.
+        """
+        return pulumi.get(self, "prefix")
+
+    @_builtins.property
+    @pulumi.getter
+    def require(self) -> Optional[Sequence[_builtins.str]]:
+        """
+        The request must have the field once, with one of these values.
+        """
+        return pulumi.get(self, "require")
+
+    @_builtins.property
+    @pulumi.getter
+    def secret(self) -> Optional[_builtins.str]:
+        """
+        The Key Vault secret that the value is taken from by the gateway, such as `https://VAULT.vault.azure.net/secrets/NAME`. Neither the agent nor this document holds it.
+        """
+        return pulumi.get(self, "secret")
+
+    @_builtins.property
+    @pulumi.getter
+    def set(self) -> Optional[_builtins.str]:
+        """
+        The value that replaces whatever the agent sent.
+        """
+        return pulumi.get(self, "set")
+
+
+@pulumi.output_type
+class RulesetMcp(dict):
+    """
+    MCP is which tools of a Model Context Protocol server may be called.
+    """
+    @staticmethod
+    def __key_warning(key: str):
+        suggest = None
+        if key == "allowTools":
+            suggest = "allow_tools"
+        elif key == "denyTools":
+            suggest = "deny_tools"
+
+        if suggest:
+            pulumi.log.warn(f"Key '{key}' not found in RulesetMcp. Access the value via the '{suggest}' property getter instead.")
+
+    def __getitem__(self, key: str) -> Any:
+        RulesetMcp.__key_warning(key)
+        return super().__getitem__(key)
+
+    def get(self, key: str, default = None) -> Any:
+        RulesetMcp.__key_warning(key)
+        return super().get(key, default)
+
+    def __init__(__self__, *,
+                 host: _builtins.str,
+                 allow_tools: Optional[Sequence[_builtins.str]] = None,
+                 deny_tools: Optional[Sequence[_builtins.str]] = None,
+                 paths: Optional[Sequence[_builtins.str]] = None):
+        """
+        MCP is which tools of a Model Context Protocol server may be called.
+
+        :param _builtins.str host: Host name or pattern.
+        :param Sequence[_builtins.str] allow_tools: Tools that may be called, `*` for any characters. Absent: all.
+        :param Sequence[_builtins.str] deny_tools: Tools that may not, although `allowTools` holds them.
+        :param Sequence[_builtins.str] paths: The server's endpoints. Default: `/mcp`.
+        """
+        pulumi.set(__self__, "host", host)
+        if allow_tools is not None:
+            pulumi.set(__self__, "allow_tools", allow_tools)
+        if deny_tools is not None:
+            pulumi.set(__self__, "deny_tools", deny_tools)
+        if paths is not None:
+            pulumi.set(__self__, "paths", paths)
+
+    @_builtins.property
+    @pulumi.getter
+    def host(self) -> _builtins.str:
+        """
+        Host name or pattern.
+        """
+        return pulumi.get(self, "host")
+
+    @_builtins.property
+    @pulumi.getter(name="allowTools")
+    def allow_tools(self) -> Optional[Sequence[_builtins.str]]:
+        """
+        Tools that may be called, `*` for any characters. Absent: all.
+        """
+        return pulumi.get(self, "allow_tools")
+
+    @_builtins.property
+    @pulumi.getter(name="denyTools")
+    def deny_tools(self) -> Optional[Sequence[_builtins.str]]:
+        """
+        Tools that may not, although `allowTools` holds them.
+        """
+        return pulumi.get(self, "deny_tools")
+
+    @_builtins.property
+    @pulumi.getter
+    def paths(self) -> Optional[Sequence[_builtins.str]]:
+        """
+        The server's endpoints. Default: `/mcp`.
+        """
+        return pulumi.get(self, "paths")
+
+
+@pulumi.output_type
+class RulesetOriginCA(dict):
+    """
+    OriginCA is an authority that origins are verified with.
+    """
+    def __init__(__self__, *,
+                 name: _builtins.str,
+                 pem: _builtins.str):
+        """
+        OriginCA is an authority that origins are verified with.
+
+        :param _builtins.str name: Unique name.
+        :param _builtins.str pem: Its certificate in PEM.
+        """
+        pulumi.set(__self__, "name", name)
+        pulumi.set(__self__, "pem", pem)
+
+    @_builtins.property
+    @pulumi.getter
+    def name(self) -> _builtins.str:
+        """
+        Unique name.
+        """
+        return pulumi.get(self, "name")
+
+    @_builtins.property
+    @pulumi.getter
+    def pem(self) -> _builtins.str:
+        """
+        Its certificate in PEM.
+        """
+        return pulumi.get(self, "pem")
+
+
+@pulumi.output_type
+class RulesetResolve(dict):
+    """
+    Resolve lists names that are answered for private endpoints.
+    """
+    def __init__(__self__, *,
+                 answers: Sequence[_builtins.str],
+                 names: Sequence[_builtins.str]):
+        """
+        Resolve lists names that are answered for private endpoints.
+
+        :param Sequence[_builtins.str] answers: Smart groups that the answered addresses must lie in.
+        :param Sequence[_builtins.str] names: Host names or patterns.
+        """
+        pulumi.set(__self__, "answers", answers)
+        pulumi.set(__self__, "names", names)
+
+    @_builtins.property
+    @pulumi.getter
+    def answers(self) -> Sequence[_builtins.str]:
+        """
+        Smart groups that the answered addresses must lie in.
+        """
+        return pulumi.get(self, "answers")
+
+    @_builtins.property
+    @pulumi.getter
+    def names(self) -> Sequence[_builtins.str]:
+        """
+        Host names or patterns.
+        """
+        return pulumi.get(self, "names")
+
+
+@pulumi.output_type
+class RulesetRule(dict):
+    """
+    Rule is one line of the ruleset. All fields that it names must match.
+    """
+    @staticmethod
+    def __key_warning(key: str):
+        suggest = None
+        if key == "ensureTLS":
+            suggest = "ensure_tls"
+        elif key == "maxRequestBytes":
+            suggest = "max_request_bytes"
+        elif key == "minTLS":
+            suggest = "min_tls"
+        elif key == "originCertificate":
+            suggest = "origin_certificate"
+        elif key == "webGroups":
+            suggest = "web_groups"
+
+        if suggest:
+            pulumi.log.warn(f"Key '{key}' not found in RulesetRule. Access the value via the '{suggest}' property getter instead.")
+
+    def __getitem__(self, key: str) -> Any:
+        RulesetRule.__key_warning(key)
+        return super().__getitem__(key)
+
+    def get(self, key: str, default = None) -> Any:
+        RulesetRule.__key_warning(key)
+        return super().get(key, default)
+
+    def __init__(__self__, *,
+                 action: 'RulesetAction',
+                 name: _builtins.str,
+                 priority: _builtins.int,
+                 allow: Optional[Sequence['outputs.RulesetExemption']] = None,
+                 budget: Optional['outputs.RulesetBudget'] = None,
+                 decrypt: Optional['RulesetDecrypt'] = None,
+                 destinations: Optional[Sequence[_builtins.str]] = None,
+                 ensure_tls: Optional[_builtins.bool] = None,
+                 headers: Optional[Sequence['outputs.RulesetHeader']] = None,
+                 log: Optional[_builtins.bool] = None,
+                 max_request_bytes: Optional[_builtins.int] = None,
+                 min_tls: Optional['RulesetTlsVersion'] = None,
+                 mode: Optional['RulesetMode'] = None,
+                 origin_certificate: Optional['RulesetOriginTrust'] = None,
+                 ports: Optional[Sequence[_builtins.str]] = None,
+                 sni: Optional['RulesetSni'] = None,
+                 sources: Optional[Sequence[_builtins.str]] = None,
+                 web_groups: Optional[Sequence[_builtins.str]] = None):
+        """
+        Rule is one line of the ruleset. All fields that it names must match.
+
+        :param 'RulesetAction' action: `PERMIT` or `DENY`.
+        :param _builtins.str name: Unique name, which every decision is recorded with.
+        :param _builtins.int priority: Unique; the lowest number is judged first.
+        :param Sequence['RulesetExemption'] allow: Checks that this rule is exempted from, with the reason.
+        :param 'RulesetBudget' budget: Bounds the bytes that leave.
+        :param 'RulesetDecrypt' decrypt: `DECRYPT_NOT_ALLOWED` (default), or `DECRYPT_ALLOWED`: requests may be looked at.
+        :param Sequence[_builtins.str] destinations: Smart or threat groups, `internet` or `any`. Absent: `internet` for PERMIT, `any` for DENY.
+        :param _builtins.bool ensure_tls: What is not TLS does not match.
+        :param Sequence['RulesetHeader'] headers: Header fields of requests that are set or required. They need decryption.
+        :param _builtins.bool log: Record each decision. Default: true.
+        :param _builtins.int max_request_bytes: The longest body of a request, in bytes. Needs decryption.
+        :param 'RulesetTlsVersion' min_tls: The lowest version of TLS that either side may negotiate, `1.2` or `1.3`.
+        :param 'RulesetMode' mode: `enforce` (default), or `monitor`: recorded, and without effect.
+        :param 'RulesetOriginTrust' origin_certificate: `verify`: the origin must hold a valid certificate for the flow's name. `ignore`: any. Absent: verified where the flow is decrypted.
+        :param Sequence[_builtins.str] ports: Such as `tcp/443`, `udp/1-1024`, `icmp`. Absent: every protocol.
+        :param 'RulesetSni' sni: `required` (default), or `optional`: TLS without a server name is taken for the names that were resolved to its address.
+        :param Sequence[_builtins.str] sources: Smart groups. Absent: any agent.
+        :param Sequence[_builtins.str] web_groups: Web groups; the flow's name must be in one of them.
+        """
+        pulumi.set(__self__, "action", action)
+        pulumi.set(__self__, "name", name)
+        pulumi.set(__self__, "priority", priority)
+        if allow is not None:
+            pulumi.set(__self__, "allow", allow)
+        if budget is not None:
+            pulumi.set(__self__, "budget", budget)
+        if decrypt is not None:
+            pulumi.set(__self__, "decrypt", decrypt)
+        if destinations is not None:
+            pulumi.set(__self__, "destinations", destinations)
+        if ensure_tls is not None:
+            pulumi.set(__self__, "ensure_tls", ensure_tls)
+        if headers is not None:
+            pulumi.set(__self__, "headers", headers)
+        if log is not None:
+            pulumi.set(__self__, "log", log)
+        if max_request_bytes is not None:
+            pulumi.set(__self__, "max_request_bytes", max_request_bytes)
+        if min_tls is not None:
+            pulumi.set(__self__, "min_tls", min_tls)
+        if mode is not None:
+            pulumi.set(__self__, "mode", mode)
+        if origin_certificate is not None:
+            pulumi.set(__self__, "origin_certificate", origin_certificate)
+        if ports is not None:
+            pulumi.set(__self__, "ports", ports)
+        if sni is not None:
+            pulumi.set(__self__, "sni", sni)
+        if sources is not None:
+            pulumi.set(__self__, "sources", sources)
+        if web_groups is not None:
+            pulumi.set(__self__, "web_groups", web_groups)
+
+    @_builtins.property
+    @pulumi.getter
+    def action(self) -> 'RulesetAction':
+        """
+        `PERMIT` or `DENY`.
+        """
+        return pulumi.get(self, "action")
+
+    @_builtins.property
+    @pulumi.getter
+    def name(self) -> _builtins.str:
+        """
+        Unique name, which every decision is recorded with.
+        """
+        return pulumi.get(self, "name")
+
+    @_builtins.property
+    @pulumi.getter
+    def priority(self) -> _builtins.int:
+        """
+        Unique; the lowest number is judged first.
+        """
+        return pulumi.get(self, "priority")
+
+    @_builtins.property
+    @pulumi.getter
+    def allow(self) -> Optional[Sequence['outputs.RulesetExemption']]:
+        """
+        Checks that this rule is exempted from, with the reason.
+        """
+        return pulumi.get(self, "allow")
+
+    @_builtins.property
+    @pulumi.getter
+    def budget(self) -> Optional['outputs.RulesetBudget']:
+        """
+        Bounds the bytes that leave.
+        """
+        return pulumi.get(self, "budget")
+
+    @_builtins.property
+    @pulumi.getter
+    def decrypt(self) -> Optional['RulesetDecrypt']:
+        """
+        `DECRYPT_NOT_ALLOWED` (default), or `DECRYPT_ALLOWED`: requests may be looked at.
+        """
+        return pulumi.get(self, "decrypt")
+
+    @_builtins.property
+    @pulumi.getter
+    def destinations(self) -> Optional[Sequence[_builtins.str]]:
+        """
+        Smart or threat groups, `internet` or `any`. Absent: `internet` for PERMIT, `any` for DENY.
+        """
+        return pulumi.get(self, "destinations")
+
+    @_builtins.property
+    @pulumi.getter(name="ensureTLS")
+    def ensure_tls(self) -> Optional[_builtins.bool]:
+        """
+        What is not TLS does not match.
+        """
+        return pulumi.get(self, "ensure_tls")
+
+    @_builtins.property
+    @pulumi.getter
+    def headers(self) -> Optional[Sequence['outputs.RulesetHeader']]:
+        """
+        Header fields of requests that are set or required. They need decryption.
+        """
+        return pulumi.get(self, "headers")
+
+    @_builtins.property
+    @pulumi.getter
+    def log(self) -> Optional[_builtins.bool]:
+        """
+        Record each decision. Default: true.
+        """
+        return pulumi.get(self, "log")
+
+    @_builtins.property
+    @pulumi.getter(name="maxRequestBytes")
+    def max_request_bytes(self) -> Optional[_builtins.int]:
+        """
+        The longest body of a request, in bytes. Needs decryption.
+        """
+        return pulumi.get(self, "max_request_bytes")
+
+    @_builtins.property
+    @pulumi.getter(name="minTLS")
+    def min_tls(self) -> Optional['RulesetTlsVersion']:
+        """
+        The lowest version of TLS that either side may negotiate, `1.2` or `1.3`.
+        """
+        return pulumi.get(self, "min_tls")
+
+    @_builtins.property
+    @pulumi.getter
+    def mode(self) -> Optional['RulesetMode']:
+        """
+        `enforce` (default), or `monitor`: recorded, and without effect.
+        """
+        return pulumi.get(self, "mode")
+
+    @_builtins.property
+    @pulumi.getter(name="originCertificate")
+    def origin_certificate(self) -> Optional['RulesetOriginTrust']:
+        """
+        `verify`: the origin must hold a valid certificate for the flow's name. `ignore`: any. Absent: verified where the flow is decrypted.
+        """
+        return pulumi.get(self, "origin_certificate")
+
+    @_builtins.property
+    @pulumi.getter
+    def ports(self) -> Optional[Sequence[_builtins.str]]:
+        """
+        Such as `tcp/443`, `udp/1-1024`, `icmp`. Absent: every protocol.
+        """
+        return pulumi.get(self, "ports")
+
+    @_builtins.property
+    @pulumi.getter
+    def sni(self) -> Optional['RulesetSni']:
+        """
+        `required` (default), or `optional`: TLS without a server name is taken for the names that were resolved to its address.
+        """
+        return pulumi.get(self, "sni")
+
+    @_builtins.property
+    @pulumi.getter
+    def sources(self) -> Optional[Sequence[_builtins.str]]:
+        """
+        Smart groups. Absent: any agent.
+        """
+        return pulumi.get(self, "sources")
+
+    @_builtins.property
+    @pulumi.getter(name="webGroups")
+    def web_groups(self) -> Optional[Sequence[_builtins.str]]:
+        """
+        Web groups; the flow's name must be in one of them.
+        """
+        return pulumi.get(self, "web_groups")
+
+
+@pulumi.output_type
+class RulesetSmartGroup(dict):
+    """
+    SmartGroup is a set of addresses.
+    """
+    @staticmethod
+    def __key_warning(key: str):
+        suggest = None
+        if key == "serviceTags":
+            suggest = "service_tags"
+
+        if suggest:
+            pulumi.log.warn(f"Key '{key}' not found in RulesetSmartGroup. Access the value via the '{suggest}' property getter instead.")
+
+    def __getitem__(self, key: str) -> Any:
+        RulesetSmartGroup.__key_warning(key)
+        return super().__getitem__(key)
+
+    def get(self, key: str, default = None) -> Any:
+        RulesetSmartGroup.__key_warning(key)
+        return super().get(key, default)
+
+    def __init__(__self__, *,
+                 name: _builtins.str,
+                 cidrs: Optional[Sequence[_builtins.str]] = None,
+                 service_tags: Optional[Sequence[_builtins.str]] = None):
+        """
+        SmartGroup is a set of addresses.
+
+        :param _builtins.str name: Unique name.
+        :param Sequence[_builtins.str] cidrs: Prefixes or single addresses.
+        :param Sequence[_builtins.str] service_tags: Azure service tags, as Azure spells them.
+        """
+        pulumi.set(__self__, "name", name)
+        if cidrs is not None:
+            pulumi.set(__self__, "cidrs", cidrs)
+        if service_tags is not None:
+            pulumi.set(__self__, "service_tags", service_tags)
+
+    @_builtins.property
+    @pulumi.getter
+    def name(self) -> _builtins.str:
+        """
+        Unique name.
+        """
+        return pulumi.get(self, "name")
+
+    @_builtins.property
+    @pulumi.getter
+    def cidrs(self) -> Optional[Sequence[_builtins.str]]:
+        """
+        Prefixes or single addresses.
+        """
+        return pulumi.get(self, "cidrs")
+
+    @_builtins.property
+    @pulumi.getter(name="serviceTags")
+    def service_tags(self) -> Optional[Sequence[_builtins.str]]:
+        """
+        Azure service tags, as Azure spells them.
+        """
+        return pulumi.get(self, "service_tags")
+
+
+@pulumi.output_type
+class RulesetThreatGroup(dict):
+    """
+    ThreatGroup is a set of known-bad addresses and names.
+    """
+    def __init__(__self__, *,
+                 feeds: Sequence['outputs.RulesetFeed'],
+                 name: _builtins.str):
+        """
+        ThreatGroup is a set of known-bad addresses and names.
+
+        :param Sequence['RulesetFeed'] feeds: Where its members come from.
+        :param _builtins.str name: Unique name.
+        """
+        pulumi.set(__self__, "feeds", feeds)
+        pulumi.set(__self__, "name", name)
+
+    @_builtins.property
+    @pulumi.getter
+    def feeds(self) -> Sequence['outputs.RulesetFeed']:
+        """
+        Where its members come from.
+        """
+        return pulumi.get(self, "feeds")
+
+    @_builtins.property
+    @pulumi.getter
+    def name(self) -> _builtins.str:
+        """
+        Unique name.
+        """
+        return pulumi.get(self, "name")
+
+
+@pulumi.output_type
+class RulesetUrl(dict):
+    """
+    URL is a set of requests to one host.
+    """
+    def __init__(__self__, *,
+                 host: _builtins.str,
+                 methods: Optional[Sequence[_builtins.str]] = None,
+                 paths: Optional[Sequence[_builtins.str]] = None):
+        """
+        URL is a set of requests to one host.
+
+        :param _builtins.str host: Host name or pattern.
+        :param Sequence[_builtins.str] methods: HTTP methods. Absent: all.
+        :param Sequence[_builtins.str] paths: Paths: exact, or with `*` within a segment or `**` across segments. Absent: all.
+        """
+        pulumi.set(__self__, "host", host)
+        if methods is not None:
+            pulumi.set(__self__, "methods", methods)
+        if paths is not None:
+            pulumi.set(__self__, "paths", paths)
+
+    @_builtins.property
+    @pulumi.getter
+    def host(self) -> _builtins.str:
+        """
+        Host name or pattern.
+        """
+        return pulumi.get(self, "host")
+
+    @_builtins.property
+    @pulumi.getter
+    def methods(self) -> Optional[Sequence[_builtins.str]]:
+        """
+        HTTP methods. Absent: all.
+        """
+        return pulumi.get(self, "methods")
+
+    @_builtins.property
+    @pulumi.getter
+    def paths(self) -> Optional[Sequence[_builtins.str]]:
+        """
+        Paths: exact, or with `*` within a segment or `**` across segments. Absent: all.
+        """
+        return pulumi.get(self, "paths")
+
+
+@pulumi.output_type
+class RulesetWebGroup(dict):
+    """
+    WebGroup is a set of names, and of requests to names.
+    """
+    def __init__(__self__, *,
+                 name: _builtins.str,
+                 fqdns: Optional[Sequence[_builtins.str]] = None,
+                 mcp: Optional[Sequence['outputs.RulesetMcp']] = None,
+                 urls: Optional[Sequence['outputs.RulesetUrl']] = None):
+        """
+        WebGroup is a set of names, and of requests to names.
+
+        :param _builtins.str name: Unique name.
+        :param Sequence[_builtins.str] fqdns: Host names. `*.example.com` is one or more labels under it; `*` within a label matches within that label.
+        :param Sequence['RulesetMcp'] mcp: Tools of Model Context Protocol servers. They need decryption.
+        :param Sequence['RulesetUrl'] urls: Single requests to a host. They need decryption.
+        """
+        pulumi.set(__self__, "name", name)
+        if fqdns is not None:
+            pulumi.set(__self__, "fqdns", fqdns)
+        if mcp is not None:
+            pulumi.set(__self__, "mcp", mcp)
+        if urls is not None:
+            pulumi.set(__self__, "urls", urls)
+
+    @_builtins.property
+    @pulumi.getter
+    def name(self) -> _builtins.str:
+        """
+        Unique name.
+        """
+        return pulumi.get(self, "name")
+
+    @_builtins.property
+    @pulumi.getter
+    def fqdns(self) -> Optional[Sequence[_builtins.str]]:
+        """
+        Host names. `*.example.com` is one or more labels under it; `*` within a label matches within that label.
+        """
+        return pulumi.get(self, "fqdns")
+
+    @_builtins.property
+    @pulumi.getter
+    def mcp(self) -> Optional[Sequence['outputs.RulesetMcp']]:
+        """
+        Tools of Model Context Protocol servers. They need decryption.
+        """
+        return pulumi.get(self, "mcp")
+
+    @_builtins.property
+    @pulumi.getter
+    def urls(self) -> Optional[Sequence['outputs.RulesetUrl']]:
+        """
+        Single requests to a host. They need decryption.
+        """
+        return pulumi.get(self, "urls")
 
 

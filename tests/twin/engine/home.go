@@ -58,15 +58,17 @@ func home(plugins []Plugin) (string, error) {
 		if err := os.MkdirAll(filepath.Join(dir, "bin"), 0o755); err != nil {
 			return err
 		}
-		links := map[string]string{}
+		// Hosts that lie beside the engine are taken as its own. It looks beside its file,
+		// not beside a link to it.
+		installed := map[string]string{}
 		for program := range programs {
-			links[program] = filepath.Join(tools, program)
+			installed[program] = filepath.Join(tools, program)
 		}
 		for _, language := range standin {
-			links["pulumi-language-"+language] = host
+			installed["pulumi-language-"+language] = host
 		}
-		for link, target := range links {
-			if err := os.Symlink(target, filepath.Join(dir, "bin", link)); err != nil {
+		for name, file := range installed {
+			if err := command("", nil, "cp", file, filepath.Join(dir, "bin", name)); err != nil {
 				return err
 			}
 		}

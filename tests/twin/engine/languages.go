@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,9 +14,12 @@ func (e *Engine) TypeScript(dir string) *Stack {
 	e.t.Helper()
 	modules := filepath.Join(Root(), "bin", "twin", "node", "node_modules")
 	e.must(locked(filepath.Join(Root(), "bin", "twin"), func() error {
-		sdk := filepath.Join(modules, "@bulkhead-dev", "bulkhead")
-		source := filepath.Join(Root(), "sdk", "nodejs")
-		if err := command("", nil, filepath.Join(modules, ".bin", "tsc"), "-p", source, "--outDir", sdk, "--typeRoots", filepath.Join(modules, "@types")); err != nil {
+		// The compiler looks for modules above the source.
+		source, sdk := filepath.Join(filepath.Dir(modules), "sdk"), filepath.Join(modules, "@bulkhead-dev", "bulkhead")
+		if err := errors.Join(os.RemoveAll(source), os.RemoveAll(sdk), os.CopyFS(source, os.DirFS(filepath.Join(Root(), "sdk", "nodejs")))); err != nil {
+			return err
+		}
+		if err := command("", nil, filepath.Join(modules, ".bin", "tsc"), "-p", source, "--outDir", sdk); err != nil {
 			return err
 		}
 		return command("", nil, "cp", filepath.Join(source, "package.json"), sdk)

@@ -109,7 +109,7 @@ func (h *host) Run(ctx context.Context, req *pulumirpc.RunRequest) (*pulumirpc.R
 	if err != nil {
 		return nil, err
 	}
-	secrets, err := json.Marshal(req.GetConfigSecretKeys())
+	secrets, err := json.Marshal(append([]string{}, req.GetConfigSecretKeys()...)) // never null
 	if err != nil {
 		return nil, err
 	}

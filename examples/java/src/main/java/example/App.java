@@ -14,7 +14,6 @@ public class App {
                 .addressSpace("10.20.0.0/16")
                 .agentPrefix("10.20.1.0/24")
                 .toolCalls("api.github.com")
-                .requireApproval(true)
                 .deployerAddresses("203.0.113.10")
                 .build());
             ctx.export("agentSubnetId", spoke.agentSubnetId());

@@ -10,6 +10,7 @@ import dev.bulkhead.bulkhead.inputs.CanaryOptionsArgs;
 import dev.bulkhead.bulkhead.inputs.FoundryAccountArgs;
 import dev.bulkhead.bulkhead.inputs.GatewayOptionsArgs;
 import dev.bulkhead.bulkhead.inputs.PeeringArgs;
+import dev.bulkhead.bulkhead.inputs.RulesetDocumentArgs;
 import dev.bulkhead.bulkhead.inputs.SkippedGuardArgs;
 import java.lang.Boolean;
 import java.lang.Integer;
@@ -86,14 +87,14 @@ public final class FoundrySpokeArgs extends com.pulumi.resources.ResourceArgs {
     }
 
     /**
-     * For how many seconds to wait until the gateway shows that it enforces the ruleset. Default: 1800.
+     * For how many seconds to wait until the gateway shows that it enforces the ruleset. Default: 1200.
      * 
      */
     @Import(name="attestationTimeoutSeconds")
     private @Nullable Integer attestationTimeoutSeconds;
 
     /**
-     * @return For how many seconds to wait until the gateway shows that it enforces the ruleset. Default: 1800.
+     * @return For how many seconds to wait until the gateway shows that it enforces the ruleset. Default: 1200.
      * 
      */
     public Optional<Integer> attestationTimeoutSeconds() {
@@ -371,14 +372,29 @@ public final class FoundrySpokeArgs extends com.pulumi.resources.ResourceArgs {
     }
 
     /**
-     * The ruleset, as a file in JSON or YAML. Default: the standard ruleset for these prefixes, which permits what the platform needs and the calls of toolCalls.
+     * The ruleset. Default: the standard one for these prefixes, which permits what the platform needs and the calls of toolCalls, and answers the names of the private zones.
+     * 
+     */
+    @Import(name="ruleset")
+    private @Nullable Output<RulesetDocumentArgs> ruleset;
+
+    /**
+     * @return The ruleset. Default: the standard one for these prefixes, which permits what the platform needs and the calls of toolCalls, and answers the names of the private zones.
+     * 
+     */
+    public Optional<Output<RulesetDocumentArgs>> ruleset() {
+        return Optional.ofNullable(this.ruleset);
+    }
+
+    /**
+     * The ruleset, as a file in JSON or YAML.
      * 
      */
     @Import(name="rulesetFile")
     private @Nullable String rulesetFile;
 
     /**
-     * @return The ruleset, as a file in JSON or YAML. Default: the standard ruleset for these prefixes, which permits what the platform needs and the calls of toolCalls.
+     * @return The ruleset, as a file in JSON or YAML.
      * 
      */
     public Optional<String> rulesetFile() {
@@ -471,6 +487,7 @@ public final class FoundrySpokeArgs extends com.pulumi.resources.ResourceArgs {
         this.protect = $.protect;
         this.requireApproval = $.requireApproval;
         this.resourceGroupName = $.resourceGroupName;
+        this.ruleset = $.ruleset;
         this.rulesetFile = $.rulesetFile;
         this.skipGuards = $.skipGuards;
         this.tags = $.tags;
@@ -581,7 +598,7 @@ public final class FoundrySpokeArgs extends com.pulumi.resources.ResourceArgs {
         }
 
         /**
-         * @param attestationTimeoutSeconds For how many seconds to wait until the gateway shows that it enforces the ruleset. Default: 1800.
+         * @param attestationTimeoutSeconds For how many seconds to wait until the gateway shows that it enforces the ruleset. Default: 1200.
          * 
          * @return builder
          * 
@@ -890,7 +907,28 @@ public final class FoundrySpokeArgs extends com.pulumi.resources.ResourceArgs {
         }
 
         /**
-         * @param rulesetFile The ruleset, as a file in JSON or YAML. Default: the standard ruleset for these prefixes, which permits what the platform needs and the calls of toolCalls.
+         * @param ruleset The ruleset. Default: the standard one for these prefixes, which permits what the platform needs and the calls of toolCalls, and answers the names of the private zones.
+         * 
+         * @return builder
+         * 
+         */
+        public Builder ruleset(@Nullable Output<RulesetDocumentArgs> ruleset) {
+            $.ruleset = ruleset;
+            return this;
+        }
+
+        /**
+         * @param ruleset The ruleset. Default: the standard one for these prefixes, which permits what the platform needs and the calls of toolCalls, and answers the names of the private zones.
+         * 
+         * @return builder
+         * 
+         */
+        public Builder ruleset(RulesetDocumentArgs ruleset) {
+            return ruleset(Output.of(ruleset));
+        }
+
+        /**
+         * @param rulesetFile The ruleset, as a file in JSON or YAML.
          * 
          * @return builder
          * 

@@ -22,14 +22,14 @@ public final class FoundryAccountArgs extends com.pulumi.resources.ResourceArgs 
     public static final FoundryAccountArgs Empty = new FoundryAccountArgs();
 
     /**
-     * A capability host is bound to the agents&#39; subnet, so that it can no longer be changed. Default: false.
+     * Whether an account is bound to the agents&#39; subnet, so that it can no longer be changed. Default: it is looked up.
      * 
      */
     @Import(name="bound")
     private @Nullable Output<Boolean> bound;
 
     /**
-     * @return A capability host is bound to the agents&#39; subnet, so that it can no longer be changed. Default: false.
+     * @return Whether an account is bound to the agents&#39; subnet, so that it can no longer be changed. Default: it is looked up.
      * 
      */
     public Optional<Output<Boolean>> bound() {
@@ -141,7 +141,7 @@ public final class FoundryAccountArgs extends com.pulumi.resources.ResourceArgs 
         }
 
         /**
-         * @param bound A capability host is bound to the agents&#39; subnet, so that it can no longer be changed. Default: false.
+         * @param bound Whether an account is bound to the agents&#39; subnet, so that it can no longer be changed. Default: it is looked up.
          * 
          * @return builder
          * 
@@ -152,7 +152,7 @@ public final class FoundryAccountArgs extends com.pulumi.resources.ResourceArgs 
         }
 
         /**
-         * @param bound A capability host is bound to the agents&#39; subnet, so that it can no longer be changed. Default: false.
+         * @param bound Whether an account is bound to the agents&#39; subnet, so that it can no longer be changed. Default: it is looked up.
          * 
          * @return builder
          * 
