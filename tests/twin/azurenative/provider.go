@@ -85,9 +85,7 @@ func (n *native) id(r *resource, in map[string]any) (string, error) {
 func (n *native) request(r *resource, in map[string]any) (arm.Object, error) {
 	rest := maps.Clone(in)
 	for _, name := range r.names() {
-		if _, _, ok := place(r.model(), name); !ok || name == "resourceGroupName" || name == r.own() {
-			delete(rest, name)
-		}
+		delete(rest, name)
 	}
 	if hasUnknown(rest) {
 		return nil, errors.New("a value is not known yet")
@@ -290,6 +288,9 @@ func (n *native) read(_ context.Context, req p.ReadRequest) (p.ReadResponse, err
 	out, in := r.results(o), plainMap(req.Inputs)
 	if len(in) == 0 { // an import
 		in = r.inputs(out)
+		if r.args != nil { // from the body: outputs do not always have the shape of inputs
+			in = project(outputs(o, r.args, r.model()), r.args)
+		}
 		for k, v := range r.parse(req.ID) {
 			in[k] = v
 		}
