@@ -17,6 +17,9 @@ const AgentSubnetToken = "bulkhead:index:AgentSubnet"
 // for byte, and says so only when a capability host fails, three quarters of an hour later.
 const Delegation = preflight.Delegation
 
+// agentSubnetName is the subnet's where none is given.
+const agentSubnetName = "agents"
+
 // AgentSubnetArgs describes a delegated subnet whose only way out is the gateway.
 type AgentSubnetArgs struct {
 	// Region of the virtual network, such as eastus2.
@@ -70,6 +73,10 @@ type AgentSubnet struct {
 	RouteTableID pulumi.StringOutput `pulumi:"routeTableId"`
 	// ARM id of the network security group.
 	NetworkSecurityGroupID pulumi.StringOutput `pulumi:"networkSecurityGroupId"`
+
+	// For whoever in this package has to wait for it: who depends on a component made in the
+	// same program waits only for those of its children that have been registered by then.
+	subnet *network.Subnet
 }
 
 // NewAgentSubnet makes an agent subnet. What has to exist before it, such as a gateway that
@@ -122,15 +129,16 @@ func newAgentSubnet(ctx *pulumi.Context, name string, args AgentSubnetArgs, opts
 		return nil, err
 	}
 	subnet, err := contained{
-		resourceGroup: args.ResourceGroupName, vnet: args.VnetName, name: or(args.SubnetName, "agents"), prefix: args.Prefix,
+		resourceGroup: args.ResourceGroupName, vnet: args.VnetName, name: or(args.SubnetName, agentSubnetName), prefix: args.Prefix,
 		nsg: nsg.ID().ToStringOutput(), routes: routes.ID().ToStringOutput(),
 	}.subnet(ctx, name, child, told, pulumi.DependsOn(before), pulumi.Protect(or(args.Protect, false)))
 	if err != nil {
 		return nil, err
 	}
 
+	c.subnet = subnet
 	c.SubnetID = subnet.ID().ToStringOutput()
-	c.SubnetName = pulumi.String(or(args.SubnetName, "agents")).ToStringOutput()
+	c.SubnetName = pulumi.String(or(args.SubnetName, agentSubnetName)).ToStringOutput()
 	c.Prefix = pulumi.String(args.Prefix).ToStringOutput()
 	c.RouteTableID = routes.ID().ToStringOutput()
 	c.NetworkSecurityGroupID = nsg.ID().ToStringOutput()

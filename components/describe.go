@@ -23,6 +23,7 @@ func (t *Peering) Annotate(a infer.Annotator)          { comments.Describe(a, t)
 func (t *GatewayOptions) Annotate(a infer.Annotator)   { comments.Describe(a, t) }
 func (t *CanaryOptions) Annotate(a infer.Annotator)    { comments.Describe(a, t) }
 func (t *FoundryAccount) Annotate(a infer.Annotator)   { comments.Describe(a, t) }
+func (t *LiveGuards) Annotate(a infer.Annotator)       { comments.Describe(a, t) }
 func (t *SkippedGuard) Annotate(a infer.Annotator)     { comments.Describe(a, t) }
 func (t *NetworkInjection) Annotate(a infer.Annotator) { comments.Describe(a, t) }
 func (t *InspectionCA) Annotate(a infer.Annotator)     { comments.Describe(a, t) }

@@ -78,6 +78,9 @@ type FoundrySpokeArgs struct {
 	// Refuse every plan that deletes or replaces what agents' state depends on: the resource group, the virtual network
 	// and the agents' subnet. To destroy the spoke, set it to false, run pulumi up, then pulumi destroy. Default: true.
 	Protect *bool `pulumi:"protect,optional"`
+	// Judge in each preview what is in Azure already, beside what is planned. It takes some minutes. Default: only what is
+	// planned is judged.
+	LiveGuards *LiveGuards `pulumi:"liveGuards,optional"`
 	// Guards that are not to be judged, each with the reason.
 	SkipGuards []SkippedGuard `pulumi:"skipGuards,optional"`
 	// Tags of every resource that can have them.
@@ -147,6 +150,14 @@ type FoundryAccount struct {
 	Bound *bool `pulumi:"bound,optional"`
 	// The project brings its own Cosmos DB, Storage and AI Search. Default: true.
 	StandardSetup *bool `pulumi:"standardSetup,optional"`
+}
+
+// LiveGuards says where to look in Azure.
+type LiveGuards struct {
+	// Name of the resource group, as it is in Azure.
+	ResourceGroupName string `pulumi:"resourceGroupName"`
+	// Name of the virtual network, as it is in Azure.
+	VnetName string `pulumi:"vnetName"`
 }
 
 // SkippedGuard is a guard that is not judged.
@@ -221,13 +232,11 @@ func newFoundrySpoke(ctx *pulumi.Context, name string, args FoundrySpokeArgs, op
 	if err := ctx.RegisterComponentResource(FoundrySpokeToken, name, c, opts...); err != nil {
 		return nil, err
 	}
-	for _, w := range warnings {
-		if err := ctx.Log.Warn(w, &pulumi.LogArgs{Resource: c}); err != nil {
-			return nil, err
-		}
-	}
 	s := &spokeBuilder{ctx: ctx, name: name, args: args, plan: plan, spoke: c, child: pulumi.Parent(c)}
-	for _, step := range []func() error{s.deployer, s.network, s.zones, s.inspection, s.gateway, s.ruleset, s.agents, s.canary, s.lock} {
+	if err := s.warn(warnings); err != nil {
+		return nil, err
+	}
+	for _, step := range []func() error{s.deployer, s.live, s.network, s.zones, s.inspection, s.gateway, s.ruleset, s.agents, s.canary, s.lock} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -245,11 +254,12 @@ type spokeBuilder struct {
 	spoke *FoundrySpoke
 	child pulumi.ResourceOrInvokeOption
 
-	tenantID, deployerID string
-	resourceGroup        pulumi.StringOutput
-	vnetName, vnetID     pulumi.StringOutput
-	gatewaySubnetID      pulumi.StringOutput
-	last                 pulumi.Resource // of the virtual network's parts, which Azure changes one at a time
+	subscription, tenantID, deployerID string
+
+	resourceGroup    pulumi.StringOutput
+	vnetName, vnetID pulumi.StringOutput
+	gatewaySubnetID  pulumi.StringOutput
+	last             pulumi.Resource // of the virtual network's parts, which Azure changes one at a time
 
 	ca       *InspectionCA
 	machine  *SpokeGateway
@@ -336,8 +346,7 @@ func (s *spokeBuilder) ruleset() error {
 	if s.args.AttestationTimeoutSeconds != nil {
 		report["timeoutSeconds"] = pulumi.Int(*s.args.AttestationTimeoutSeconds)
 	}
-	return s.ctx.RegisterResource("bulkhead:index:Attestation", s.name+"-attestation", report, &s.attested,
-		own(s.child, pulumi.DependsOn([]pulumi.Resource{s.machine}))...)
+	return s.ctx.RegisterResource("bulkhead:index:Attestation", s.name+"-attestation", report, &s.attested, own(s.child)...)
 }
 
 // agents makes their subnet, once there is a gateway that contains them.
@@ -396,7 +405,7 @@ func (s *spokeBuilder) canary() error {
 	if s.ca != nil {
 		args.RootCertificate = s.ca.RootCertificate
 	}
-	canary, err := NewCanary(s.ctx, s.name+"-canary", args, s.child, pulumi.DependsOn([]pulumi.Resource{s.subnet}))
+	canary, err := NewCanary(s.ctx, s.name+"-canary", args, s.child, pulumi.DependsOn([]pulumi.Resource{s.subnet.subnet}))
 	if err != nil {
 		return err
 	}

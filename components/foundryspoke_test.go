@@ -1,6 +1,7 @@
 package components
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"os"
@@ -13,6 +14,8 @@ import (
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 	perrors "github.com/pulumi/pulumi/sdk/v3/go/pulumi/errors"
 
+	"github.com/bulkhead-dev/bulkhead/components/azure"
+	"github.com/bulkhead-dev/bulkhead/components/preflight"
 	"github.com/bulkhead-dev/bulkhead/components/ruleset"
 	"github.com/bulkhead-dev/bulkhead/gateway/policy"
 )
@@ -465,5 +468,60 @@ func TestSpokeRefuses(t *testing.T) {
 				t.Errorf("made %v", r.names())
 			}
 		})
+	}
+}
+
+// Live guards are asked in preview alone. What must hold before there is an account refuses;
+// what is to be put right by the update is said.
+func TestSpokeLiveGuards(t *testing.T) {
+	saved, err := os.ReadFile("preflight/testdata/good.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	args := spokeArgs()
+	args.LiveGuards = &LiveGuards{ResourceGroupName: "rg", VnetName: "vnet"}
+	args.Foundry = &FoundryAccount{Name: new("account")}
+	asked := 0
+	var spoil func(*preflight.Inventory)
+	read := readAzure
+	t.Cleanup(func() { readAzure = read })
+	readAzure = func(_ context.Context, scope azure.Scope) (preflight.Inventory, error) {
+		asked++
+		want := preflight.Scope{Subscription: strings.TrimPrefix(subscription, "/subscriptions/"), ResourceGroup: "rg", VNet: "vnet", AgentSubnet: "agents", Account: "account"}
+		if scope.Scope != want {
+			t.Errorf("scope is %+v, want %+v", scope.Scope, want)
+		}
+		if scope.Plan == nil || scope.Plan.AgentPrefix != "10.20.1.0/24" || len(scope.Ruleset) == 0 {
+			t.Errorf("the plan is %+v", scope.Plan)
+		}
+		inv, err := preflight.Decode(saved)
+		spoil(&inv)
+		return inv, err
+	}
+	preview := func() error {
+		return pulumi.RunErr(func(ctx *pulumi.Context) error {
+			_, err := NewFoundrySpoke(ctx, "spoke", args)
+			return err
+		}, pulumi.WithMocks("project", "stack", &recorder{}), func(info *pulumi.RunInfo) { info.DryRun = true })
+	}
+	spoil = func(*preflight.Inventory) {}
+	if err := preview(); err != nil {
+		t.Errorf("a good spoke is refused: %v", err)
+	}
+	spoil = func(inv *preflight.Inventory) { inv.RouteTables = []preflight.RouteTable{} } // drift
+	if err := preview(); err != nil {
+		t.Errorf("drift is refused: %v", err)
+	}
+	spoil = func(inv *preflight.Inventory) { inv.Providers = []preflight.ResourceProvider{} }
+	var input *perrors.InputPropertiesError
+	if err := preview(); !errors.As(err, &input) || input.Errors[0].PropertyPath != "liveGuards" {
+		t.Errorf("error is %v, want one of liveGuards", err)
+	}
+	before := asked
+	if _, err := provisionSpoke(t, args); err != nil {
+		t.Error(err)
+	}
+	if asked != before {
+		t.Error("asked in an update")
 	}
 }

@@ -16,7 +16,7 @@ func (s *spokeBuilder) deployer() error {
 	if err != nil {
 		return fmt.Errorf("who deploys: %w", err)
 	}
-	s.tenantID, s.deployerID = who.TenantId, who.ObjectId
+	s.subscription, s.tenantID, s.deployerID = who.SubscriptionId, who.TenantId, who.ObjectId
 	if s.args.DeployerObjectID != nil {
 		s.deployerID = *s.args.DeployerObjectID
 	}

@@ -82,6 +82,9 @@ func (args *FoundrySpokeArgs) plan() (plan spokePlan, warnings []string, err err
 		return plan, nil, err
 	}
 	warnings = p.guards(args, &plan)
+	if len(args.DeployerAddresses) == 0 {
+		warnings = append(warnings, "deployerAddresses is empty: nobody but the gateway's subnet reaches the vault and the storage account, so making the root and publishing fail unless the program runs there")
+	}
 	return plan, warnings, p.err()
 }
 
@@ -114,18 +117,42 @@ func (p *problems) subnet(path string, given *string, space netip.Prefix, nth, b
 // guards asks those that can be judged from the arguments alone, and puts what they find on
 // the argument that it is about.
 func (p *problems) guards(args *FoundrySpokeArgs, plan *spokePlan) []string {
-	foundry, gateway := or(args.Foundry, FoundryAccount{}), or(args.Gateway, GatewayOptions{})
-	var skips []preflight.Skip
 	for i, s := range args.SkipGuards {
 		if strings.TrimSpace(s.Reason) == "" {
 			p.add(fmt.Sprintf("skipGuards[%d].reason", i), "say why %s does not apply", s.ID)
 		}
-		skips = append(skips, preflight.Skip{ID: s.ID, Reason: s.Reason})
 	}
 	if len(*p) > 0 {
 		return nil
 	}
-	report, err := preflight.Static(preflight.Plan{
+	report, err := preflight.Static(args.guarded(plan), preflight.Options{Skips: args.skips()})
+	if err != nil {
+		p.add("skipGuards", "%v", err)
+		return nil
+	}
+	for _, r := range report.Results {
+		if r.Outcome == preflight.Failed {
+			for _, f := range r.Findings {
+				p.add(guardedBy(f.Resource, plan), "%s", r.Explain(f))
+			}
+		}
+	}
+	return report.Warnings()
+}
+
+// skips are the guards that are left out.
+func (args *FoundrySpokeArgs) skips() []preflight.Skip {
+	var all []preflight.Skip
+	for _, s := range args.SkipGuards {
+		all = append(all, preflight.Skip(s))
+	}
+	return all
+}
+
+// guarded is the plan as the guards know it.
+func (args *FoundrySpokeArgs) guarded(plan *spokePlan) preflight.Plan {
+	foundry, gateway := or(args.Foundry, FoundryAccount{}), or(args.Gateway, GatewayOptions{})
+	return preflight.Plan{
 		Location:         args.Location,
 		AccountLocation:  or(foundry.Location, ""),
 		AccountName:      or(foundry.Name, ""),
@@ -145,19 +172,7 @@ func (p *problems) guards(args *FoundrySpokeArgs, plan *spokePlan) []string {
 		StandardSetup:    or(foundry.StandardSetup, true),
 		GrantsDeployer:   args.DeployerObjectID == nil || *args.DeployerObjectID != "",
 		Ruleset:          &preflight.Ruleset{Document: plan.document.text},
-	}, preflight.Options{Skips: skips})
-	if err != nil {
-		p.add("skipGuards", "%v", err)
-		return nil
 	}
-	for _, r := range report.Results {
-		if r.Outcome == preflight.Failed {
-			for _, f := range r.Findings {
-				p.add(guardedBy(f.Resource, plan), "%s", r.Explain(f))
-			}
-		}
-	}
-	return report.Warnings()
 }
 
 // guardedBy is the argument that a finding about a planned resource is about.
