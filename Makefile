@@ -46,8 +46,13 @@ bundle: ## the gateway's release archive in dist/: what a gateway's machine fetc
 	@tar --create --directory dist/bundle --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX LICENSE bin systemd | gzip -9 --no-name >$(BUNDLE)
 	@rm -rf dist/bundle; sha256sum $(BUNDLE)
 
-demo: build ## the main job, end to end, in about a minute
-	@bin/bulkhead lab demo
+demo: build ## the main job, end to end, in about a minute; after `make twin` from pulumi up to pulumi destroy
+	@if [ -x $(TWIN)/demo ]; then \
+		$(MAKE) --no-print-directory bundle >/dev/null && $(GO) build -o $(TWIN)/demo ./tests/twin/cmd/demo && $(TWIN)/demo -bundle $(BUNDLE); \
+	else \
+		bin/bulkhead lab demo && \
+		printf '\nThat was the gateway alone. Once `make twin` has built the Pulumi engine (minutes, once), make demo\nbegins with pulumi up and ends with pulumi destroy.\n'; \
+	fi
 
 test: deps twin build ## every test: tables, golden files, properties, the lab with real clients
 	$(GO) test -count=1 -timeout 20m ./...
@@ -94,6 +99,7 @@ deps: ## install the clients that the lab's tests use
 twin: ## what the Pulumi package is tested with: the engine (minutes, once), a storage emulator, compilers' libraries
 	@$(MAKE) --no-print-directory $(TWIN)/azurite $(TWIN)/node $(TWIN)/python $(TWIN)/m2
 	$(GO) run ./tests/twin/engine/cmd/engine
+	$(GO) build -o $(TWIN)/demo ./tests/twin/cmd/demo && $(TWIN)/demo -prepare
 
 # Libraries that agents are written with, for tests/decrypt, in the versions named there.
 $(CLIENTS)/python: tests/decrypt/clients/python/requirements.txt

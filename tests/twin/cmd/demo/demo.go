@@ -65,12 +65,16 @@ const (
 )
 
 func (d *demo) run(ctx context.Context) (err error) {
+	if err := d.open(); err != nil {
+		return err
+	}
 	began := time.Now()
 	if d.sub, err = subscription.Start(d.dir); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.sub.Close()) }()
-	if err := d.sub.Control.Edit(func(s *arm.State) error { s.Settings.Deployer.Type = "User"; return nil }); err != nil { // a person
+	// A person deploys here, not a pipeline.
+	if err := d.sub.Control.Edit(func(s *arm.State) error { s.Settings.Deployer.Type = "User"; return nil }); err != nil {
 		return err
 	}
 	defer func() {
@@ -100,6 +104,15 @@ func (d *demo) say(text string) {
 
 func (d *demo) note(text string) { fmt.Fprintln(d.w, "  … "+text) }
 
+// open prepares the engine with the product's plugin and Azure's stand-in. What is missing is
+// built, which takes minutes the first time.
+func (d *demo) open() (err error) {
+	d.cli, err = engine.NewCLI(d.dir,
+		engine.Plugin{Name: "bulkhead", Version: "0.1.0-dev", Package: "./components/cmd/pulumi-resource-bulkhead"},
+		engine.Plugin{Name: "azure-native", Version: "2.90.0", Package: "./tests/twin/cmd/pulumi-resource-azure-native"})
+	return err
+}
+
 // prepare writes the program and its ruleset, and leads the engine to the twin.
 func (d *demo) prepare(ctx context.Context) (err error) {
 	project := d.project()
@@ -112,12 +125,6 @@ func (d *demo) prepare(ctx context.Context) (err error) {
 		if err := os.WriteFile(filepath.Join(project, name), []byte(content), 0o644); err != nil {
 			return err
 		}
-	}
-	d.cli, err = engine.NewCLI(d.dir,
-		engine.Plugin{Name: "bulkhead", Version: "0.1.0-dev", Package: "./components/cmd/pulumi-resource-bulkhead"},
-		engine.Plugin{Name: "azure-native", Version: "2.90.0", Package: "./tests/twin/cmd/pulumi-resource-azure-native"})
-	if err != nil {
-		return err
 	}
 	d.cli.Setenv(d.sub.Environment(planes.Deployer)...)
 	d.say("A platform engineer writes a program. It is all that follows from:")
@@ -156,15 +163,21 @@ func (d *demo) preview(ctx context.Context) error {
 }
 
 // digest prints the parts of the engine's output that a person reads: what is said of resources, and
-// the sum.
-func (d *demo) digest(out string) {
+// the sum. What a type's resources said in the preview need not be said again.
+func (d *demo) digest(out string, but ...string) {
 	shown := false
 	for line := range strings.Lines(out) {
-		switch text := strings.TrimRight(line, "\n"); {
+		text := strings.TrimRight(line, "\n")
+		kind, _, of := strings.Cut(strings.TrimSpace(text), " (")
+		switch {
 		case strings.HasPrefix(text, "Diagnostics:"), strings.HasPrefix(text, "Resources:"):
 			shown = true
 		case strings.HasPrefix(text, "Outputs:"), strings.HasPrefix(text, "Duration:"):
 			shown = false
+		case of && strings.HasPrefix(text, "  bulkhead:index:"):
+			if shown = !slices.Contains(but, kind); shown {
+				fmt.Fprintln(d.w, "  "+text)
+			}
 		case shown && strings.TrimSpace(text) != "":
 			fmt.Fprintln(d.w, "  "+text)
 		}
@@ -281,7 +294,7 @@ func (d *demo) change(ctx context.Context) error {
 		return fmt.Errorf("%s is reached before the policy permits it", added)
 	}
 	fmt.Fprintln(d.w, "\n  $ pulumi preview")
-	out, err := d.pulumi(ctx, "preview", "--diff")
+	out, err := d.pulumi(ctx, "preview")
 	if err != nil {
 		return err
 	}
@@ -292,7 +305,7 @@ func (d *demo) change(ctx context.Context) error {
 	if out, err = d.pulumi(ctx, "up", "--yes", "--skip-preview"); err != nil {
 		return err
 	}
-	d.digest(out)
+	d.digest(out, "bulkhead:index:Ruleset")
 	now := d.report()
 	fmt.Fprintf(d.w, "  … in %.0f s: the gateway reports serial %d, %.19s…; it was serial %d\n", time.Since(began).Seconds(), now.Serial, now.Digest, before.Serial)
 	if err := d.reach(ctx); err != nil {

@@ -25,9 +25,14 @@ func main() {
 	flags := flag.NewFlagSet("demo", flag.ExitOnError) // libraries have put theirs into the default one
 	flags.StringVar(&d.bundle, "bundle", "", "the gateway's release archive, as `make bundle` leaves it")
 	flags.StringVar(&d.binary, "bulkhead", "bin/bulkhead", "the program that verifies the audit")
+	prepare := flags.Bool("prepare", false, "only build what is missing")
 	flags.BoolVar(&d.verbose, "v", false, "show all that the engine prints")
 	flags.Parse(os.Args[1:])
-	if err := d.main(os.Stdout); err != nil {
+	run := d.main
+	if *prepare {
+		run = func(io.Writer) error { return d.open() }
+	}
+	if err := run(os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
 		os.Exit(1)
 	}
