@@ -108,6 +108,7 @@ func TestAgentSubnetSecurityRules(t *testing.T) {
 			}
 			args.VnetID = pulumi.String("vnet-id")
 			args.ResolvableNames = []string{"api.github.com"}
+			args.CanaryPrefix = new("10.20.3.0/27")
 			r, err := provisionAgentSubnet(t, args)
 			if err != nil {
 				t.Fatal(err)
@@ -126,6 +127,7 @@ func TestAgentSubnetSecurityRules(t *testing.T) {
 				"Inbound 110 Allow * 10.20.1.0/24:* -> 10.20.1.0/24:*",
 				"Inbound 120 Allow * 10.20.0.4/32:* -> *:*",
 				"Inbound 4096 Deny * *:* -> *:*",
+				"Inbound 115 Allow * 10.20.3.0/27:* -> 10.20.3.0/27:*",
 			}
 			if closure != "policy" {
 				want = append(want, "Outbound 100 Deny * *:* -> AzurePlatformDNS:*")

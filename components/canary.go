@@ -24,7 +24,8 @@ type CanaryArgs struct {
 	RouteTableID pulumi.StringInput `pulumi:"routeTableId"`
 	// ARM id of the agent subnet's network security group.
 	NetworkSecurityGroupID pulumi.StringInput `pulumi:"networkSecurityGroupId"`
-	// Reference of an image that has the bulkhead program in it. The gateway has to permit its registry to the canary.
+	// Reference of an image that has the bulkhead program in it. The gateway has to permit its registry to the canary,
+	// and the hosts that the registry sends to for its layers.
 	Image string `pulumi:"image"`
 	// A name that the ruleset permits on port 443. Default: mcr.microsoft.com, which the platform needs.
 	Permitted *string `pulumi:"permitted,optional"`

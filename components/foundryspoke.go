@@ -122,7 +122,8 @@ type GatewayOptions struct {
 
 // CanaryOptions are what Canary cannot know by itself.
 type CanaryOptions struct {
-	// Reference of an image that has the bulkhead program in it. The ruleset has to permit its registry.
+	// Reference of an image that has the bulkhead program in it. The ruleset has to permit its registry, and the hosts
+	// that the registry sends to for its layers.
 	Image string `pulumi:"image"`
 	// Prefix of the canary's subnet, /27 or wider. Default: the first /27 of the fourth /24 of addressSpace.
 	Prefix *string `pulumi:"prefix,optional"`

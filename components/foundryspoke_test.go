@@ -451,6 +451,9 @@ func TestSpokeRefuses(t *testing.T) {
 		{"skipped without a reason", func(a *FoundrySpokeArgs) { a.SkipGuards = []SkippedGuard{{ID: "NET-02"}} }, "skipGuards[0].reason", ""},
 		{"skipped, but there is none", func(a *FoundrySpokeArgs) { a.SkipGuards = []SkippedGuard{{ID: "NET-99", Reason: "x"}} }, "skipGuards", ""},
 		{"no such file", func(a *FoundrySpokeArgs) { a.ToolCalls, a.RulesetFile = nil, new("absent.yaml") }, "rulesetFile", ""},
+		{"decrypts without a root", func(a *FoundrySpokeArgs) {
+			a.ToolCalls, a.RulesetFile, a.Inspection = nil, new("../examples/ruleset.yaml"), new(false)
+		}, "rulesetFile", "allow-tool-calls"},
 		{"tools beside a file", func(a *FoundrySpokeArgs) { a.RulesetFile = new("../examples/ruleset.yaml") }, "toolCalls", ""},
 		{"a tool that is no name", func(a *FoundrySpokeArgs) { a.ToolCalls = []string{"https://api.github.com"} }, "toolCalls", ""},
 	} {

@@ -78,6 +78,9 @@ func (args *FoundrySpokeArgs) plan() (plan spokePlan, warnings []string, err err
 	plan.address = or(args.GatewayAddress, fourth(netip.MustParsePrefix(plan.gateway)).String())
 	p.address("gatewayAddress", plan.address)
 	plan.document = p.document(args, &plan)
+	if !or(args.Inspection, true) {
+		p.decrypting(&plan.document)
+	}
 	if err := p.err(); err != nil {
 		return plan, nil, err
 	}

@@ -2,6 +2,7 @@ package components
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/url"
 	"os"
 	"regexp"
@@ -60,6 +61,19 @@ func (p *problems) document(args *FoundrySpokeArgs, plan *spokePlan) spokeDocume
 	}
 	d.text = canonical
 	return d
+}
+
+// decrypting is a rule that nobody could follow: without a root there is nothing to decrypt with.
+func (p *problems) decrypting(d *spokeDocument) {
+	doc, err := policy.Decode([]byte(d.text))
+	if err != nil {
+		return // a guard says it
+	}
+	for i, r := range doc.Rules {
+		if r.Decrypt == policy.DecryptAllowed {
+			p.add(d.at(fmt.Sprintf("rules[%d].decrypt", i)), "rule %q decrypts, and inspection is off: there is no root to decrypt with", r.Name)
+		}
+	}
 }
 
 // written is a path in a ruleset's document.
