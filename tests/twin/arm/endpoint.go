@@ -98,8 +98,10 @@ func endpointRemoved(o *operation, r *Resource) {
 	for _, nic := range r.Body.List("properties", "networkInterfaces") {
 		delete(o.s.Resources, key(nic.Text("id")))
 	}
-	for _, group := range o.s.parts(r.ID, typeZoneGroup) {
-		zoneGroupRemoved(o, group)
+	for _, record := range o.s.ofType(typeZoneA) {
+		if strings.HasPrefix(key(record.Body.Text("properties", "metadata", "group")), key(r.ID)+"/") {
+			delete(o.s.Resources, key(record.ID))
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package arm
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -170,7 +171,7 @@ func (c *Control) Edit(f func(*State) error) error { return c.change(f) }
 // State reads all of it.
 func (c *Control) State() (State, error) {
 	var s State
-	err := c.locked(syscall.LOCK_SH, func() (err error) { s, err = c.read(); return err })
+	err := c.locked(syscall.LOCK_SH, func() (err error) { s, _, err = c.read(); return err })
 	return s, err
 }
 
@@ -184,14 +185,18 @@ func (c *Control) look(f func(*State) error) error {
 
 func (c *Control) change(f func(*State) error) error {
 	return c.locked(syscall.LOCK_EX, func() error {
-		s, err := c.read()
+		s, before, err := c.read()
 		if err != nil {
 			return err
 		}
 		if err := f(&s); err != nil {
 			return err
 		}
-		return c.write(s)
+		after, err := json.MarshalIndent(s, "", " ")
+		if err != nil || bytes.Equal(before, after) {
+			return err
+		}
+		return c.write(after)
 	})
 }
 
@@ -214,16 +219,15 @@ func (c *Control) locked(how int, f func() error) error {
 	return f()
 }
 
-func (c *Control) read() (State, error) {
-	s := State{Settings: DefaultSettings()}
-	data, err := os.ReadFile(c.path)
+func (c *Control) read() (s State, data []byte, err error) {
+	s.Settings = DefaultSettings()
+	data, err = os.ReadFile(c.path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
-		return s, err
-	default:
-		if err := json.Unmarshal(data, &s); err != nil {
-			return s, fmt.Errorf("%s: %w", c.path, err)
+		err = nil
+	case err == nil:
+		if err = json.Unmarshal(data, &s); err != nil {
+			err = fmt.Errorf("%s: %w", c.path, err)
 		}
 	}
 	if s.Resources == nil {
@@ -232,14 +236,11 @@ func (c *Control) read() (State, error) {
 	if s.Deleted == nil {
 		s.Deleted = map[string]*Resource{}
 	}
-	return s, nil
+	return s, data, err
 }
 
-func (c *Control) write(s State) error {
-	data, err := json.MarshalIndent(s, "", " ")
-	if err != nil {
-		return err
-	}
+// write replaces the file at once, so that nobody reads half of it.
+func (c *Control) write(data []byte) error {
 	f, err := os.CreateTemp(filepath.Dir(c.path), filepath.Base(c.path)+".*")
 	if err != nil {
 		return err
