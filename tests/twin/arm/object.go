@@ -142,28 +142,6 @@ func object(v any) (Object, bool) {
 // keys are those of an object, sorted.
 func (o Object) keys() []string { return slices.Sorted(maps.Keys(o)) }
 
-// ids are the values of "id" in every object below v: the references that a body holds.
-func references(v any) []string {
-	var all []string
-	switch v := v.(type) {
-	case Object:
-		return references(map[string]any(v))
-	case map[string]any:
-		for _, k := range slices.Sorted(maps.Keys(v)) {
-			if id, ok := v[k].(string); ok && k == "id" {
-				all = append(all, id)
-			} else {
-				all = append(all, references(v[k])...)
-			}
-		}
-	case []any:
-		for _, x := range v {
-			all = append(all, references(x)...)
-		}
-	}
-	return all
-}
-
 // normal brings what a caller made to what encoding/json makes, so that numbers are float64.
 func normal(v any) (Object, error) {
 	data, err := json.Marshal(v)

@@ -1,6 +1,7 @@
 package azurenative
 
 import (
+	"errors"
 	"maps"
 	"path/filepath"
 	"reflect"
@@ -77,6 +78,9 @@ func (s *stack) try(token, name string, in props) (made, error) {
 		s.t.Fatalf("%s %s: preview: %v", token, name, err)
 	}
 	res, err := s.server.Create(p.CreateRequest{Urn: urn(token, name), Properties: checked})
+	if res.PartialState != nil {
+		err = errors.New(strings.Join(res.PartialState.Reasons, ", "))
+	}
 	return made{urn(token, name), res.ID, checked, res.Properties}, err
 }
 

@@ -290,6 +290,9 @@ func (n *native) read(_ context.Context, req p.ReadRequest) (p.ReadResponse, err
 	out, in := r.results(o), plainMap(req.Inputs)
 	if len(in) == 0 { // an import
 		in = r.inputs(out)
+		if r.args != nil { // from the body: outputs do not always have the shape of inputs
+			in = project(outputs(o, r.args, r.model()), r.args)
+		}
 		for k, v := range r.parse(req.ID) {
 			in[k] = v
 		}
