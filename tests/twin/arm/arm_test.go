@@ -218,16 +218,17 @@ func TestRolesTakeAWhile(t *testing.T) {
 			t.Errorf("%s is permitted", what)
 		}
 	}
-	w.make(assignment("2"), roleBody(deployer, "8e3af657-a8ff-443c-a75c-2fe8c4bcb635"))
-	for range 3 {
-		if err := w.Authorized(deployer, read, container); err == nil {
-			t.Error("an owner reads blobs: that is a data action")
-		}
-	}
+	w.make(assignment("2"), roleBody(principal, "8e3af657-a8ff-443c-a75c-2fe8c4bcb635", `"principalType":"ServicePrincipal"`))
 	for i, want := range []bool{false, false, true} {
-		if err := w.Authorized(deployer, "Microsoft.Storage/storageAccounts/write", container); (err == nil) != want {
+		if err := w.Authorized(principal, "Microsoft.Storage/storageAccounts/write", container); (err == nil) != want {
 			t.Errorf("question %d of the owner: %v", i, err)
 		}
+	}
+	if err := w.Authorized(principal, write, container); err == nil {
+		t.Error("an owner writes blobs: that is a data action")
+	}
+	if err := w.Authorized(deployer, "Microsoft.Network/virtualNetworks/read", container); err != nil {
+		t.Errorf("the deployer owns the subscription: %v", err)
 	}
 }
 
@@ -269,6 +270,64 @@ func TestGroupGoesWithAllInIt(t *testing.T) {
 	state, err := w.State()
 	if err != nil || len(state.Resources) != 0 || len(state.Deleted) != 2 {
 		t.Errorf("left %v, deleted %v, %v", state.Resources, state.Deleted, err)
+	}
+}
+
+// TestRead is the other side of PUT: what the official clients read.
+func TestRead(t *testing.T) {
+	w := newWorld(t)
+	w.standard()
+	w.make("vaults/kv-one", vaultBody())
+	w.make("vaults/kv-two", vaultBody())
+	w.make("storage/account1", storageBody)
+	w.make("storage/account1/blobServices/default/containers/policy", `{}`)
+	w.make(w.id("vaults/kv-one")+"/providers/Microsoft.Authorization/roleAssignments/00000000-0000-4000-8000-000000000001", roleBody(deployer, "12338af0-0e69-4776-bea7-57ae8d297424"))
+	if err := w.delete("vaults/kv-two"); err != nil {
+		t.Fatal(err)
+	}
+	const subscription = "/subscriptions/00000000-0000-4000-8000-000000000005"
+	for _, c := range []struct {
+		path, want string // names
+	}{
+		{subscription + "/resourceGroups", "rg"},
+		{subscription + "/providers/Microsoft.Network/virtualNetworks", "v"},
+		{w.id("") + "/providers/microsoft.network/virtualnetworks", "v"},
+		{strings.ToUpper(w.id("")[:14]) + w.id("")[14:] + "x/providers/Microsoft.Network/virtualNetworks", ""},
+		{w.id("vnets/v/subnets"), "a agents b"},
+		{w.id("storage/account1/blobServices/default/containers"), "policy"},
+		{subscription + "/providers/Microsoft.Network/loadBalancers", ""},
+		{subscription + "/providers/Microsoft.KeyVault/vaults", "kv-one"},
+		{subscription + "/providers/Microsoft.KeyVault/deletedVaults", "kv-two"},
+		{subscription + "/providers/Microsoft.CognitiveServices/deletedAccounts", ""},
+		{w.id("") + "/providers/Microsoft.Authorization/roleAssignments", "00000000-0000-4000-8000-000000000001"},
+		{w.id("storage/account1") + "/providers/Microsoft.Authorization/roleAssignments", ""},
+	} {
+		o, err := w.Read(c.path)
+		if err != nil {
+			t.Errorf("%s: %v", c.path, err)
+			continue
+		}
+		var names []string
+		for _, v := range o.List("value") {
+			names = append(names, v.Text("name"))
+		}
+		if got := strings.Join(names, " "); got != c.want {
+			t.Errorf("%s: %q, want %q", c.path, got, c.want)
+		}
+	}
+	if o, err := w.Read(w.id("vnets/v")); err != nil || o.Text("name") != "v" {
+		t.Errorf("%v, %v", o, err)
+	}
+	for _, path := range []string{w.id("vnets/none"), w.id("vnets/none/subnets"), "/what"} {
+		if _, err := w.Read(path); !NotFound(err) {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	if err := w.Edit(func(s *State) error { s.Settings.Unregistered = []string{"Microsoft.App"}; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.try("envs/e", `{"location":"eastus2"}`); Code(err) != "MissingSubscriptionRegistration" {
+		t.Error(err)
 	}
 }
 

@@ -3,6 +3,7 @@ package arm
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -218,6 +219,10 @@ func (s *State) put(id ID, body Object) error {
 	k, err := kindOf(id)
 	if err != nil {
 		return err
+	}
+	namespace, _, _ := strings.Cut(k.name, "/")
+	if slices.ContainsFunc(s.Settings.Unregistered, func(u string) bool { return same(u, namespace) }) {
+		return failure(409, "MissingSubscriptionRegistration", "The subscription is not registered to use namespace '%s'. See https://aka.ms/rps-not-found for how to register subscriptions.", namespace)
 	}
 	if err := decode(k.model, body); err != nil {
 		return err

@@ -7,7 +7,7 @@ type Fault struct {
 	// Type and Name say of which resources; * and ? match as in path.Match, empty matches all.
 	Type string `json:"type"`
 	Name string `json:"name,omitempty"`
-	// Operation is create, update, delete or read; empty: each of them that changes something.
+	// Operation is create, update or delete; empty: each of them.
 	Operation string `json:"operation,omitempty"`
 	Mode      Mode   `json:"mode"`
 	// Times is how often; 0 means once.
@@ -47,7 +47,7 @@ func (s *State) fault(id ID, operation string) Mode {
 			ok, err := path.Match(key(pattern), key(name))
 			return pattern == "" || err == nil && ok
 		}
-		if f.Type != "" && !same(f.Type, id.Type) || !fits(f.Name, id.Name()) || f.Operation != operation && (f.Operation != "" || operation == "read") {
+		if f.Type != "" && !same(f.Type, id.Type) || !fits(f.Name, id.Name()) || f.Operation != "" && f.Operation != operation {
 			continue
 		}
 		if f.Times--; f.Times == 0 {

@@ -34,7 +34,8 @@ type State struct {
 type Settings struct {
 	Subscription string `json:"subscription"`
 	Tenant       string `json:"tenant"`
-	// Deployer is the principal that Pulumi runs as.
+	// Deployer is the principal that Pulumi runs as. It owns the subscription, which is no right
+	// to any data.
 	Deployer Principal `json:"deployer"`
 	// Principals are the others in the directory. Managed identities come and go with their
 	// resources and are not listed.
@@ -49,6 +50,8 @@ type Settings struct {
 	DirectoryDelay int `json:"directoryDelay,omitempty"`
 	// TakenNames are global names of other tenants' accounts and vaults.
 	TakenNames []string `json:"takenNames,omitempty"`
+	// Unregistered are resource providers that the subscription has not registered.
+	Unregistered []string `json:"unregistered,omitempty"`
 }
 
 // Principal is somebody in the directory.

@@ -85,9 +85,7 @@ func (n *native) id(r *resource, in map[string]any) (string, error) {
 func (n *native) request(r *resource, in map[string]any) (arm.Object, error) {
 	rest := maps.Clone(in)
 	for _, name := range r.names() {
-		if _, _, ok := place(r.model(), name); !ok || name == "resourceGroupName" || name == r.own() {
-			delete(rest, name)
-		}
+		delete(rest, name)
 	}
 	if hasUnknown(rest) {
 		return nil, errors.New("a value is not known yet")
