@@ -317,15 +317,7 @@ func emptied(o *operation) error {
 			if stuck == nil {
 				return nil
 			}
-			return failure(409, "ResourceGroupDeletionBlocked", "Deletion of resource group '%s' failed as resources with identifiers '%s' could not be deleted. The provisioning state of the resource group will be rolled back. %v", o.id.Name(), nested1(all), stuck)
+			return failure(409, "ResourceGroupDeletionBlocked", "Deletion of resource group '%s' failed as resources with identifiers '%s' could not be deleted. The provisioning state of the resource group will be rolled back. %v", o.id.Name(), idsOf(all), stuck)
 		}
 	}
-}
-
-func nested1(all []*Resource) string {
-	var names []string
-	for _, r := range all {
-		names = append(names, r.ID)
-	}
-	return strings.Join(names, ", ")
 }

@@ -65,12 +65,12 @@ func (c *Control) List(kind, below string) ([]Object, error) {
 
 // Put makes a resource or replaces what it is.
 func (c *Control) Put(id string, body Object) (Object, error) {
-	return c.write1(id, func(Object) (Object, error) { return normal(body) })
+	return c.upsert(id, func(Object) (Object, error) { return normal(body) })
 }
 
 // Patch changes a part of a resource.
 func (c *Control) Patch(id string, patch Object) (Object, error) {
-	return c.write1(id, func(old Object) (Object, error) {
+	return c.upsert(id, func(old Object) (Object, error) {
 		if old == nil {
 			return nil, nil
 		}
@@ -83,7 +83,7 @@ func (c *Control) Patch(id string, patch Object) (Object, error) {
 	})
 }
 
-func (c *Control) write1(id string, next func(old Object) (Object, error)) (result Object, err error) {
+func (c *Control) upsert(id string, next func(old Object) (Object, error)) (result Object, err error) {
 	parsed, err := ParseID(id)
 	if err != nil {
 		return nil, err

@@ -21,10 +21,10 @@ func accountRules(o *operation) error {
 		return failure(400, "InvalidRequestContent", "An account needs a kind and a SKU.")
 	}
 	if domain != "" {
-		same1 := func(r *Resource) bool {
+		owns := func(r *Resource) bool {
 			return same(r.Type, typeAccount) && !same(r.ID, o.id.text) && same(r.Body.Text("properties", "customSubDomainName"), domain)
 		}
-		if len(o.s.where(same1)) > 0 || slices.ContainsFunc(deletedOf(o.s), same1) || slices.Contains(o.s.Settings.TakenNames, domain) {
+		if len(o.s.where(owns)) > 0 || slices.ContainsFunc(deletedOf(o.s), owns) || slices.Contains(o.s.Settings.TakenNames, domain) {
 			return failure(409, "CustomDomainInUse", "Please pick a different name. The subdomain name '%s' is not available as it's already used by a resource.", domain)
 		}
 	}

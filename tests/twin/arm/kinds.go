@@ -241,15 +241,19 @@ func defaults(value any, path ...string) func(*operation, *Resource) {
 	return func(o *operation, _ *Resource) { o.body.Default(value, path...) }
 }
 
+func idsOf(all []*Resource) string {
+	var ids []string
+	for _, r := range all {
+		ids = append(ids, r.ID)
+	}
+	return strings.Join(ids, ", ")
+}
+
 // inUse refuses to delete what others name. The message has the resource's id and theirs.
 func inUse(code, format string) func(*operation) error {
 	return func(o *operation) error {
 		if users := o.s.users(o.id.text); len(users) > 0 {
-			var all []string
-			for _, u := range users {
-				all = append(all, u.ID)
-			}
-			return failure(400, code, format, o.id.text, strings.Join(all, ", "))
+			return failure(400, code, format, o.id.text, idsOf(users))
 		}
 		return nil
 	}

@@ -26,7 +26,7 @@ type State struct {
 	// Made counts what was ever made, so that a resource of the same id is told from the one
 	// before.
 	Made int `json:"made"`
-	// Log are the operations that changed something or tried to, oldest first.
+	// Log are the operations that were done, and those that a fault stopped, oldest first.
 	Log []string `json:"log,omitempty"`
 }
 
