@@ -321,6 +321,12 @@ namespace BulkheadDev.Bulkhead
         [Input("rulesetFile")]
         public string? RulesetFile { get; set; }
 
+        /// <summary>
+        /// Azure's service-tag file (ServiceTags_Public_….json). With it a preview says how many addresses a group opens.
+        /// </summary>
+        [Input("serviceTagsFile")]
+        public string? ServiceTagsFile { get; set; }
+
         [Input("skipGuards")]
         private InputList<Inputs.SkippedGuardArgs>? _skipGuards;
 

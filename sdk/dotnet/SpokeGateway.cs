@@ -29,7 +29,7 @@ namespace BulkheadDev.Bulkhead
         public Output<ImmutableArray<string>> Addresses { get; private set; } = null!;
 
         /// <summary>
-        /// The blob in which the gateway says which ruleset it enforces.
+        /// The blob in which the gateway says which ruleset it enforces. It is known once there is a machine to say it.
         /// </summary>
         [Output("attestationUrl")]
         public Output<string> AttestationUrl { get; private set; } = null!;

@@ -132,6 +132,7 @@ export class FoundrySpoke extends pulumi.ComponentResource {
             resourceInputs["resourceGroupName"] = args?.resourceGroupName;
             resourceInputs["ruleset"] = args?.ruleset;
             resourceInputs["rulesetFile"] = args?.rulesetFile;
+            resourceInputs["serviceTagsFile"] = args?.serviceTagsFile;
             resourceInputs["skipGuards"] = args?.skipGuards;
             resourceInputs["tags"] = args?.tags;
             resourceInputs["toolCalls"] = args?.toolCalls;
@@ -276,6 +277,10 @@ export interface FoundrySpokeArgs {
      * The ruleset, as a file in JSON or YAML.
      */
     rulesetFile?: string;
+    /**
+     * Azure's service-tag file (ServiceTags_Public_….json). With it a preview says how many addresses a group opens.
+     */
+    serviceTagsFile?: string;
     /**
      * Guards that are not to be judged, each with the reason.
      */

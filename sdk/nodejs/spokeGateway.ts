@@ -31,7 +31,7 @@ export class SpokeGateway extends pulumi.ComponentResource {
      */
     declare public /*out*/ readonly addresses: pulumi.Output<string[]>;
     /**
-     * The blob in which the gateway says which ruleset it enforces.
+     * The blob in which the gateway says which ruleset it enforces. It is known once there is a machine to say it.
      */
     declare public /*out*/ readonly attestationUrl: pulumi.Output<string>;
     /**

@@ -117,6 +117,8 @@ type foundrySpokeArgs struct {
 	Ruleset *RulesetDocument `pulumi:"ruleset"`
 	// The ruleset, as a file in JSON or YAML.
 	RulesetFile *string `pulumi:"rulesetFile"`
+	// Azure's service-tag file (ServiceTags_Public_….json). With it a preview says how many addresses a group opens.
+	ServiceTagsFile *string `pulumi:"serviceTagsFile"`
 	// Guards that are not to be judged, each with the reason.
 	SkipGuards []SkippedGuard `pulumi:"skipGuards"`
 	// Tags of every resource that can have them.
@@ -179,6 +181,8 @@ type FoundrySpokeArgs struct {
 	Ruleset RulesetDocumentPtrInput
 	// The ruleset, as a file in JSON or YAML.
 	RulesetFile *string
+	// Azure's service-tag file (ServiceTags_Public_….json). With it a preview says how many addresses a group opens.
+	ServiceTagsFile *string
 	// Guards that are not to be judged, each with the reason.
 	SkipGuards SkippedGuardArrayInput
 	// Tags of every resource that can have them.

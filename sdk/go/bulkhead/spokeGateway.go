@@ -20,7 +20,7 @@ type SpokeGateway struct {
 	Address pulumi.StringOutput `pulumi:"address"`
 	// Private address of each machine.
 	Addresses pulumi.StringArrayOutput `pulumi:"addresses"`
-	// The blob in which the gateway says which ruleset it enforces.
+	// The blob in which the gateway says which ruleset it enforces. It is known once there is a machine to say it.
 	AttestationUrl pulumi.StringOutput `pulumi:"attestationUrl"`
 	// Where the storage account's blobs are: https://ACCOUNT.blob.core.windows.net/.
 	BlobEndpoint pulumi.StringOutput `pulumi:"blobEndpoint"`
@@ -261,7 +261,7 @@ func (o SpokeGatewayOutput) Addresses() pulumi.StringArrayOutput {
 	return o.ApplyT(func(v *SpokeGateway) pulumi.StringArrayOutput { return v.Addresses }).(pulumi.StringArrayOutput)
 }
 
-// The blob in which the gateway says which ruleset it enforces.
+// The blob in which the gateway says which ruleset it enforces. It is known once there is a machine to say it.
 func (o SpokeGatewayOutput) AttestationUrl() pulumi.StringOutput {
 	return o.ApplyT(func(v *SpokeGateway) pulumi.StringOutput { return v.AttestationUrl }).(pulumi.StringOutput)
 }

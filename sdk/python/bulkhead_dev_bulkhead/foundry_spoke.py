@@ -47,6 +47,7 @@ class FoundrySpokeArgs:
                  resource_group_name: pulumi.Input[Optional[_builtins.str]] = None,
                  ruleset: pulumi.Input[Optional['RulesetDocumentArgs']] = None,
                  ruleset_file: Optional[_builtins.str] = None,
+                 service_tags_file: Optional[_builtins.str] = None,
                  skip_guards: pulumi.Input[Optional[Sequence[pulumi.Input['SkippedGuardArgs']]]] = None,
                  tags: pulumi.Input[Optional[Mapping[str, _builtins.str]]] = None,
                  tool_calls: pulumi.Input[Optional[Sequence[_builtins.str]]] = None,
@@ -79,6 +80,7 @@ class FoundrySpokeArgs:
         :param pulumi.Input[_builtins.str] resource_group_name: Resource group to use. Default: one is made.
         :param pulumi.Input['RulesetDocumentArgs'] ruleset: The ruleset. Default: the standard one for these prefixes, which permits what the platform needs and the calls of toolCalls, and answers the names of the private zones.
         :param _builtins.str ruleset_file: The ruleset, as a file in JSON or YAML.
+        :param _builtins.str service_tags_file: Azure's service-tag file (ServiceTags_Public_….json). With it a preview says how many addresses a group opens.
         :param pulumi.Input[Sequence[pulumi.Input['SkippedGuardArgs']]] skip_guards: Guards that are not to be judged, each with the reason.
         :param pulumi.Input[Mapping[str, _builtins.str]] tags: Tags of every resource that can have them.
         :param pulumi.Input[Sequence[_builtins.str]] tool_calls: Names of the services that agents' tools may call, with the standard ruleset.
@@ -132,6 +134,8 @@ class FoundrySpokeArgs:
             pulumi.set(__self__, "ruleset", ruleset)
         if ruleset_file is not None:
             pulumi.set(__self__, "ruleset_file", ruleset_file)
+        if service_tags_file is not None:
+            pulumi.set(__self__, "service_tags_file", service_tags_file)
         if skip_guards is not None:
             pulumi.set(__self__, "skip_guards", skip_guards)
         if tags is not None:
@@ -442,6 +446,18 @@ class FoundrySpokeArgs:
         pulumi.set(self, "ruleset_file", value)
 
     @_builtins.property
+    @pulumi.getter(name="serviceTagsFile")
+    def service_tags_file(self) -> Optional[_builtins.str]:
+        """
+        Azure's service-tag file (ServiceTags_Public_….json). With it a preview says how many addresses a group opens.
+        """
+        return pulumi.get(self, "service_tags_file")
+
+    @service_tags_file.setter
+    def service_tags_file(self, value: Optional[_builtins.str]):
+        pulumi.set(self, "service_tags_file", value)
+
+    @_builtins.property
     @pulumi.getter(name="skipGuards")
     def skip_guards(self) -> pulumi.Input[Optional[Sequence[pulumi.Input['SkippedGuardArgs']]]]:
         """
@@ -521,6 +537,7 @@ class FoundrySpoke(pulumi.ComponentResource):
                  resource_group_name: pulumi.Input[Optional[_builtins.str]] = None,
                  ruleset: pulumi.Input[Optional[Union['RulesetDocumentArgs', 'RulesetDocumentArgsDict']]] = None,
                  ruleset_file: Optional[_builtins.str] = None,
+                 service_tags_file: Optional[_builtins.str] = None,
                  skip_guards: pulumi.Input[Optional[Sequence[pulumi.Input[Union['SkippedGuardArgs', 'SkippedGuardArgsDict']]]]] = None,
                  tags: pulumi.Input[Optional[Mapping[str, _builtins.str]]] = None,
                  tool_calls: pulumi.Input[Optional[Sequence[_builtins.str]]] = None,
@@ -556,6 +573,7 @@ class FoundrySpoke(pulumi.ComponentResource):
         :param pulumi.Input[_builtins.str] resource_group_name: Resource group to use. Default: one is made.
         :param pulumi.Input[Union['RulesetDocumentArgs', 'RulesetDocumentArgsDict']] ruleset: The ruleset. Default: the standard one for these prefixes, which permits what the platform needs and the calls of toolCalls, and answers the names of the private zones.
         :param _builtins.str ruleset_file: The ruleset, as a file in JSON or YAML.
+        :param _builtins.str service_tags_file: Azure's service-tag file (ServiceTags_Public_….json). With it a preview says how many addresses a group opens.
         :param pulumi.Input[Sequence[pulumi.Input[Union['SkippedGuardArgs', 'SkippedGuardArgsDict']]]] skip_guards: Guards that are not to be judged, each with the reason.
         :param pulumi.Input[Mapping[str, _builtins.str]] tags: Tags of every resource that can have them.
         :param pulumi.Input[Sequence[_builtins.str]] tool_calls: Names of the services that agents' tools may call, with the standard ruleset.
@@ -610,6 +628,7 @@ class FoundrySpoke(pulumi.ComponentResource):
                  resource_group_name: pulumi.Input[Optional[_builtins.str]] = None,
                  ruleset: pulumi.Input[Optional[Union['RulesetDocumentArgs', 'RulesetDocumentArgsDict']]] = None,
                  ruleset_file: Optional[_builtins.str] = None,
+                 service_tags_file: Optional[_builtins.str] = None,
                  skip_guards: pulumi.Input[Optional[Sequence[pulumi.Input[Union['SkippedGuardArgs', 'SkippedGuardArgsDict']]]]] = None,
                  tags: pulumi.Input[Optional[Mapping[str, _builtins.str]]] = None,
                  tool_calls: pulumi.Input[Optional[Sequence[_builtins.str]]] = None,
@@ -654,6 +673,7 @@ class FoundrySpoke(pulumi.ComponentResource):
             __props__.__dict__["resource_group_name"] = resource_group_name
             __props__.__dict__["ruleset"] = ruleset
             __props__.__dict__["ruleset_file"] = ruleset_file
+            __props__.__dict__["service_tags_file"] = service_tags_file
             __props__.__dict__["skip_guards"] = skip_guards
             __props__.__dict__["tags"] = tags
             __props__.__dict__["tool_calls"] = tool_calls

@@ -576,7 +576,7 @@ class SpokeGateway(pulumi.ComponentResource):
     @pulumi.getter(name="attestationUrl")
     def attestation_url(self) -> pulumi.Output[_builtins.str]:
         """
-        The blob in which the gateway says which ruleset it enforces.
+        The blob in which the gateway says which ruleset it enforces. It is known once there is a machine to say it.
         """
         return pulumi.get(self, "attestation_url")
 

@@ -402,6 +402,21 @@ public final class FoundrySpokeArgs extends com.pulumi.resources.ResourceArgs {
     }
 
     /**
+     * Azure&#39;s service-tag file (ServiceTags_Public_….json). With it a preview says how many addresses a group opens.
+     * 
+     */
+    @Import(name="serviceTagsFile")
+    private @Nullable String serviceTagsFile;
+
+    /**
+     * @return Azure&#39;s service-tag file (ServiceTags_Public_….json). With it a preview says how many addresses a group opens.
+     * 
+     */
+    public Optional<String> serviceTagsFile() {
+        return Optional.ofNullable(this.serviceTagsFile);
+    }
+
+    /**
      * Guards that are not to be judged, each with the reason.
      * 
      */
@@ -489,6 +504,7 @@ public final class FoundrySpokeArgs extends com.pulumi.resources.ResourceArgs {
         this.resourceGroupName = $.resourceGroupName;
         this.ruleset = $.ruleset;
         this.rulesetFile = $.rulesetFile;
+        this.serviceTagsFile = $.serviceTagsFile;
         this.skipGuards = $.skipGuards;
         this.tags = $.tags;
         this.toolCalls = $.toolCalls;
@@ -935,6 +951,17 @@ public final class FoundrySpokeArgs extends com.pulumi.resources.ResourceArgs {
          */
         public Builder rulesetFile(@Nullable String rulesetFile) {
             $.rulesetFile = rulesetFile;
+            return this;
+        }
+
+        /**
+         * @param serviceTagsFile Azure&#39;s service-tag file (ServiceTags_Public_….json). With it a preview says how many addresses a group opens.
+         * 
+         * @return builder
+         * 
+         */
+        public Builder serviceTagsFile(@Nullable String serviceTagsFile) {
+            $.serviceTagsFile = serviceTagsFile;
             return this;
         }
 

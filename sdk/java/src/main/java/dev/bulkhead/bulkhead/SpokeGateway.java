@@ -48,14 +48,14 @@ public class SpokeGateway extends com.pulumi.resources.ComponentResource {
         return this.addresses;
     }
     /**
-     * The blob in which the gateway says which ruleset it enforces.
+     * The blob in which the gateway says which ruleset it enforces. It is known once there is a machine to say it.
      * 
      */
     @Export(name="attestationUrl", refs={String.class}, tree="[0]")
     private Output<String> attestationUrl;
 
     /**
-     * @return The blob in which the gateway says which ruleset it enforces.
+     * @return The blob in which the gateway says which ruleset it enforces. It is known once there is a machine to say it.
      * 
      */
     public Output<String> attestationUrl() {
