@@ -82,7 +82,7 @@ func Up(ctx context.Context, opt Options) (*Spoke, error) {
 		say string
 		do  func() error
 	}{
-		{"storage accounts and vaults answer under Azure's names", func() error { return serveAzure(l, opt.Front) }},
+		{"storage accounts and vaults answer under Azure's names", func() error { return errors.Join(l.Upstream.Add(p.records...), serveAzure(l, opt.Front)) }},
 		{"cloud-init writes the files of the user data", func() error {
 			l.Sites[lab.Platform].Handle(lab.Metadata.String(), instance(p.network.NextHop, userData, tokens))
 			return prepare(l, config, opt.Front.CAFile())

@@ -40,6 +40,9 @@ func TestSpoke(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if a, err := l.Resolve(ctx, l.Host(lab.InvoiceAgent), "fabrikam.privatelink.openai.azure.com"); err != nil || len(a) != 1 || a[0].String() != "10.20.2.5" {
+		t.Errorf("a name of a linked private zone: %v, %v", a, err)
+	}
 	var report policyblob.Report
 	if err := json.Unmarshal(get(t, "attestation/gateway.json"), &report); err != nil || !report.Ready || report.Serial != 1 {
 		t.Errorf("reported %+v, %v", report, err)

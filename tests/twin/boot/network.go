@@ -41,8 +41,8 @@ var ErrNoGateway = errors.New("no machine has user data: there is no gateway to 
 // plan is a network to build, and which machine boots.
 type plan struct {
 	network *lab.Network
-	gateway string // the machine's id
-	records []string
+	gateway string   // the machine's id
+	records []string // that Azure's resolver has beside the lab's own
 }
 
 // plan makes the lab's description out of a state.
@@ -79,6 +79,7 @@ func (r *resources) plan() (*plan, error) {
 		return nil, ErrNoGateway
 	}
 	p.neighbours(r)
+	p.names(r)
 	p.network.Subnets = append(p.network.Subnets, lab.World()...)
 	gate := netip.MustParsePrefix("10.255.4.1/24")
 	p.network.Subnets = append(p.network.Subnets, lab.Subnet{Dev: "to-azure", Gate: gate,
@@ -436,6 +437,27 @@ func (r *resources) forwards(a netip.Addr) bool {
 		}
 	}
 	return false
+}
+
+// names are the records of private zones that are linked to a network of the state.
+func (p *plan) names(r *resources) {
+	linked := map[string]bool{}
+	for id, link := range r.zones {
+		if link.Properties != nil && link.Properties.VirtualNetwork != nil && r.vnets[strings.ToLower(deref(link.Properties.VirtualNetwork.ID))] != nil {
+			zone, _, _ := strings.Cut(id, "/virtualnetworklinks/")
+			linked[zone] = true
+		}
+	}
+	for id, set := range r.records {
+		zone, _, _ := strings.Cut(id, "/a/")
+		if !linked[zone] || set.Properties == nil {
+			continue
+		}
+		for _, a := range set.Properties.ARecords {
+			p.records = append(p.records, fmt.Sprintf("%s.%s. 300 IN A %s", name(id), name(zone), deref(a.IPv4Address)))
+		}
+	}
+	slices.Sort(p.records)
 }
 
 // neighbours puts the lab's database into a peered network that has room for it.

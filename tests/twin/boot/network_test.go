@@ -94,6 +94,28 @@ func TestHoles(t *testing.T) {
 	}
 }
 
+// TestNotShown: what a state holds and the lab cannot show is an error.
+func TestNotShown(t *testing.T) {
+	for id, body := range map[string]string{
+		group + "Microsoft.Network/dnsResolverPolicies/p":      `{"location": "eastus2"}`,
+		group + "Microsoft.Network/virtualNetworkGateways/vpn": `{"location": "eastus2"}`,
+		nsg + "/securityRules/odd": `{"name": "odd", "properties": {"priority": 200, "direction": "Outbound", "access": "Allow", "protocol": "*",
+			"sourceAddressPrefix": "*", "sourcePortRange": "*", "destinationAddressPrefix": "AzureCloud.eastus2", "destinationPortRange": "*"}}`,
+		table + "/routes/odd": `{"name": "odd", "properties": {"addressPrefix": "AzureMonitor", "nextHopType": "Internet"}}`,
+	} {
+		s := spoke(t, nil)
+		s[id] = []byte(body)
+		if _, err := boot.Network(s); err == nil || !strings.Contains(err.Error(), "the lab") {
+			t.Errorf("%s: %v", id, err)
+		}
+	}
+	s := spoke(t, nil)
+	delete(s, vm)
+	if _, err := boot.Network(s); !errors.Is(err, boot.ErrNoGateway) {
+		t.Errorf("without a machine: %v", err)
+	}
+}
+
 // noTable takes the route table off the agents' subnet.
 func noTable(t *testing.T, s boot.State) {
 	edit(t, s, agents, `"routeTable": {"id": "`+table+`"}`, `"purpose": ""`)

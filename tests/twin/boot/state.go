@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/compute/armcompute/v7"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/network/armnetwork/v7"
+	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/privatedns/armprivatedns"
 )
 
 // State is what a resource manager holds: bodies of resources as a GET returns them, by ARM id.
@@ -27,6 +29,8 @@ type resources struct {
 	nics      map[string]*armnetwork.Interface
 	endpoints map[string]*armnetwork.PrivateEndpoint
 	machines  map[string]*armcompute.VirtualMachine
+	zones     map[string]*armprivatedns.VirtualNetworkLink // by link
+	records   map[string]*armprivatedns.RecordSet
 }
 
 // read takes a state apart. Children that are resources of their own (subnets, routes, rules,
@@ -34,7 +38,7 @@ type resources struct {
 func (s State) read() (*resources, error) {
 	r := &resources{vnets: map[string]*armnetwork.VirtualNetwork{}, subnets: map[string]*armnetwork.Subnet{}, tables: map[string]*armnetwork.RouteTable{},
 		groups: map[string]*armnetwork.SecurityGroup{}, nics: map[string]*armnetwork.Interface{}, endpoints: map[string]*armnetwork.PrivateEndpoint{},
-		machines: map[string]*armcompute.VirtualMachine{}}
+		machines: map[string]*armcompute.VirtualMachine{}, zones: map[string]*armprivatedns.VirtualNetworkLink{}, records: map[string]*armprivatedns.RecordSet{}}
 	for _, id := range slices.Sorted(maps.Keys(s)) { // parents before children
 		if err := r.add(strings.ToLower(id), s[id]); err != nil {
 			return nil, fmt.Errorf("%s: %w", id, err)
@@ -82,8 +86,18 @@ func (r *resources) add(id string, body []byte) (err error) {
 		_, err = keep(r.nics, id, body)
 	case "microsoft.network/privateendpoints":
 		_, err = keep(r.endpoints, id, body)
+	case "microsoft.network/privatednszones/virtualnetworklinks":
+		_, err = keep(r.zones, id, body)
+	case "microsoft.network/privatednszones/a":
+		_, err = keep(r.records, id, body)
 	case "microsoft.compute/virtualmachines":
 		_, err = keep(r.machines, id, body)
+	case "microsoft.network/publicipaddresses", "microsoft.network/natgateways", "microsoft.network/privatednszones", "microsoft.network/privateendpoints/privatednszonegroups":
+		// Whoever refers to them says what they do.
+	default:
+		if strings.HasPrefix(kind(id), "microsoft.network/") {
+			err = errors.New("the lab does not know what such a resource does to packets")
+		}
 	}
 	return err
 }
