@@ -68,3 +68,16 @@ func (s *spoke) write(more ...string) {
 		s.t.Fatal(err)
 	}
 }
+
+// exists are the ids of the resources of a type.
+func (s *spoke) exists(kind string) (ids []string) {
+	s.t.Helper()
+	all, err := s.on.Control.List(kind, "")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, r := range all {
+		ids = append(ids, r.Text("id"))
+	}
+	return ids
+}
