@@ -178,7 +178,7 @@ func (n *native) create(_ context.Context, req p.CreateRequest) (p.CreateRespons
 		if partial == nil {
 			return p.CreateResponse{}, err
 		}
-		return p.CreateResponse{ID: id, Properties: *partial, PartialState: &p.InitializationFailed{Reasons: []string{err.Error()}}}, nil
+		return p.CreateResponse{ID: id, Properties: *partial, PartialState: &p.InitializationFailed{Reasons: []string{err.Error()}}}, err
 	}
 	return p.CreateResponse{ID: answer.Text("id"), Properties: values(r.results(answer))}, nil
 }
@@ -247,7 +247,7 @@ func (n *native) update(_ context.Context, req p.UpdateRequest) (p.UpdateRespons
 		if partial == nil {
 			return p.UpdateResponse{}, err
 		}
-		return p.UpdateResponse{Properties: *partial, PartialState: &p.InitializationFailed{Reasons: []string{err.Error()}}}, nil
+		return p.UpdateResponse{Properties: *partial, PartialState: &p.InitializationFailed{Reasons: []string{err.Error()}}}, err
 	}
 	return p.UpdateResponse{Properties: values(r.results(answer))}, nil
 }
