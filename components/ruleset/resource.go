@@ -63,6 +63,14 @@ func (r *Ruleset) Annotate(a infer.Annotator) {
 	a.Describe(&r, comments.Of("Ruleset"))
 }
 
+// WireDependencies says what a preview knows: the digest, once the document is known. The rest is only
+// so when it has been published.
+func (r *Ruleset) WireDependencies(f infer.FieldSelector, in *Args, s *State) {
+	if in.Canonical != nil {
+		f.OutputField(&s.Digest).AlwaysKnown()
+	}
+}
+
 // Check is `policy check`, each diagnostic on its property. What is known only after other resources
 // were made is judged then.
 func (r *Ruleset) Check(ctx context.Context, req infer.CheckRequest) (infer.CheckResponse[Args], error) {
