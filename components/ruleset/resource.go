@@ -2,6 +2,7 @@ package ruleset
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -85,7 +86,7 @@ func (r *Ruleset) Check(ctx context.Context, req infer.CheckRequest) (infer.Chec
 	fail := func(path, reason string) {
 		failures = append(failures, p.CheckFailure{Property: path, Reason: reason})
 	}
-	text, err := in.text()
+	text, err := asGiven(inputs)
 	switch {
 	case in.File != nil && !in.Document.empty():
 		fail("file", "both a file and fields of the document are given: keep one of them")
@@ -125,6 +126,46 @@ func (r *Ruleset) Check(ctx context.Context, req infer.CheckRequest) (infer.Chec
 		}
 	}
 	return infer.CheckResponse[Args]{Inputs: in, Failures: failures}, nil
+}
+
+// asGiven is the document among the inputs. It is not taken from Args, because the engine's decoder leaves no
+// difference between an empty list and none.
+func asGiven(inputs property.Map) ([]byte, error) {
+	doc := map[string]any{"version": 1, "rules": []any{}}
+	for t, i := reflect.TypeFor[Document](), 0; i < t.NumField(); i++ {
+		name, _, _ := strings.Cut(t.Field(i).Tag.Get("pulumi"), ",")
+		if v := inputs.Get(name); !v.IsNull() {
+			doc[name] = plain(v)
+		}
+	}
+	return json.Marshal(doc)
+}
+
+// plain is a value without what the engine knows about it, such as that it is secret.
+func plain(v property.Value) any {
+	switch {
+	case v.IsArray():
+		list := []any{}
+		for _, x := range v.AsArray().All {
+			list = append(list, plain(x))
+		}
+		return list
+	case v.IsMap():
+		fields := map[string]any{}
+		for key, x := range v.AsMap().All {
+			if !x.IsNull() {
+				fields[key] = plain(x)
+			}
+		}
+		return fields
+	case v.IsBool():
+		return v.AsBool()
+	case v.IsNumber():
+		return v.AsNumber()
+	case v.IsString():
+		return v.AsString()
+	}
+	return nil
 }
 
 // readFile reads one byte more than a document may have, which is then refused as too long. A relative
