@@ -20,6 +20,9 @@ func (c *change) widens() (why []string) {
 	if before.Mode == policy.ModeMonitor && !c.first {
 		return nil // all of it passed
 	}
+	if after.Mode == policy.ModeMonitor && !c.first {
+		return []string{"nothing is denied any more, only recorded"}
+	}
 	say := func(format string, args ...any) { why = append(why, fmt.Sprintf(format, args...)) }
 	if n := len(c.Gained); n > 0 {
 		say("%s gained", kinds(n))

@@ -49,7 +49,9 @@ func (c *change) words() string {
 		part(c.authorities())
 		var b strings.Builder
 		_ = c.Changes.Format(&b) // to memory
-		part(strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n"))
+		for _, section := range sections(b.String()) {
+			part(section)
+		}
 	}
 	part(c.addresses())
 	var warnings []string
@@ -58,6 +60,17 @@ func (c *change) words() string {
 	}
 	part(warnings)
 	return strings.Join(lines, "\n")
+}
+
+// sections cuts a text before each line that is not indented.
+func sections(text string) (all [][]string) {
+	for line := range strings.Lines(text) {
+		if !strings.HasPrefix(line, " ") {
+			all = append(all, nil)
+		}
+		all[len(all)-1] = append(all[len(all)-1], strings.TrimSuffix(line, "\n"))
+	}
+	return all
 }
 
 func short(digest string) string { return digest[:min(len(digest), len("sha256:")+12)] }
@@ -84,6 +97,10 @@ func (c *change) modes() (lines []string) {
 		} else if before > after {
 			lines = append(lines, "is enforced now: "+what)
 		}
+	}
+	if was.Mode != is.Mode {
+		move("every rule, and the default", watches(was.Mode, ""), watches(is.Mode, ""))
+		return lines
 	}
 	move(policy.RuleDefault, watches(was.Mode, was.Default.Mode), watches(is.Mode, is.Default.Mode))
 	old := map[string]policy.Mode{}
@@ -144,7 +161,7 @@ func (c *change) addresses() (lines []string) {
 		switch {
 		case !all[g]:
 		case tagged[g] && !c.tags:
-			lines = append(lines, fmt.Sprintf("how many addresses %s opens is not known: give serviceTags", g))
+			lines = append(lines, fmt.Sprintf("how many addresses %s holds is not known: give serviceTags", g))
 		default:
 			lines = append(lines, fmt.Sprintf("%s holds %d addresses", g, size[g]))
 		}
