@@ -14,7 +14,7 @@ import (
 func published(t *testing.T, serial string) (r *rig, made p.CreateResponse, in property.Map) {
 	t.Helper()
 	r = newRig(t)
-	in = r.check(t, typed(t, example(t), map[string]any{"publishUrl": url})).Inputs
+	in = r.check(t, typed(t, example(t), map[string]any{"publishUrl": blobURL})).Inputs
 	made, err := r.Create(p.CreateRequest{Urn: urn, Properties: in})
 	if err != nil {
 		t.Fatal(err)
@@ -31,7 +31,7 @@ func published(t *testing.T, serial string) (r *rig, made p.CreateResponse, in p
 // other is a ruleset that is not the example.
 func other(t *testing.T, r *rig) property.Map {
 	t.Helper()
-	return r.check(t, typed(t, strings.Replace(example(t), "api.github.com", "api.example.net", 1), map[string]any{"publishUrl": url})).Inputs
+	return r.check(t, typed(t, strings.Replace(example(t), "api.github.com", "api.example.net", 1), map[string]any{"publishUrl": blobURL})).Inputs
 }
 
 // TestNumbersNeverGoDown holds that gateways, which refuse a number below the last one, take what is published after

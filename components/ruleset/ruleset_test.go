@@ -214,12 +214,12 @@ func TestUnknown(t *testing.T) {
 	}
 }
 
-const url = "https://account.blob.core.windows.net/policy/ruleset.json"
+const blobURL = "https://account.blob.core.windows.net/policy/ruleset.json"
 
 // TestLifecycle publishes, changes, and finds what somebody else changed.
 func TestLifecycle(t *testing.T) {
 	r := newRig(t)
-	first := r.check(t, typed(t, example(t), map[string]any{"publishUrl": url}))
+	first := r.check(t, typed(t, example(t), map[string]any{"publishUrl": blobURL}))
 	made, err := r.Create(p.CreateRequest{Urn: urn, Properties: first.Inputs})
 	if err != nil {
 		t.Fatal(err)
@@ -234,7 +234,7 @@ func TestLifecycle(t *testing.T) {
 
 	// A host in the middle of the list is one line.
 	changed := strings.Replace(example(t), "fqdns: [api.github.com]", "fqdns: [api.example.net, api.github.com]", 1)
-	second := r.check(t, typed(t, changed, map[string]any{"publishUrl": url}))
+	second := r.check(t, typed(t, changed, map[string]any{"publishUrl": blobURL}))
 	diff, err := r.Diff(p.DiffRequest{Urn: urn, State: made.Properties, Inputs: second.Inputs, OldInputs: first.Inputs})
 	if err != nil {
 		t.Fatal(err)
@@ -254,7 +254,7 @@ func TestLifecycle(t *testing.T) {
 
 	// Somebody publishes by hand: an update does not overwrite it unseen, a refresh shows it.
 	r.store.object = &blob.Object{Body: []byte(first.Inputs.Get("canonical").AsString()), ETag: "x", Metadata: map[string]string{"serial": "9"}}
-	third := r.check(t, typed(t, strings.Replace(changed, "api.example.net, ", "", 1), map[string]any{"publishUrl": url, "mode": "monitor"}))
+	third := r.check(t, typed(t, strings.Replace(changed, "api.example.net, ", "", 1), map[string]any{"publishUrl": blobURL, "mode": "monitor"}))
 	if _, err := r.Update(p.UpdateRequest{ID: "policy", Urn: urn, State: updated.Properties, Inputs: third.Inputs, OldInputs: second.Inputs}); err == nil || !strings.Contains(err.Error(), "pulumi refresh") {
 		t.Error(err)
 	}
