@@ -105,7 +105,7 @@ func Fill(d *Document, s Spoke) *Document {
 				if u, ok := request(call); ok {
 					g.URLs = append(g.URLs, u)
 				} else {
-					g.FQDNs = append(g.FQDNs, strings.TrimSuffix(strings.TrimPrefix(call, "https://"), "/"))
+					g.FQDNs = append(g.FQDNs, call)
 				}
 			}
 		}
@@ -113,8 +113,8 @@ func Fill(d *Document, s Spoke) *Document {
 	return &filled
 }
 
-// request reads a tool call that names a path. One that names none is for all of its host. What is no plain
-// HTTPS URL stays as it was written, for gateway/policy to refuse.
+// request reads a tool call that names a path on a host. A URL without a path leaves open whether it is for all of its
+// host: it stays as it was written, like all that is no plain HTTPS URL, for gateway/policy to refuse.
 func request(call string) (URL, bool) {
 	u, err := url.Parse(call)
 	if err != nil || u.Scheme != "https" || u.Host == "" || u.Host != u.Hostname() || u.User != nil ||

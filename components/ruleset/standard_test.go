@@ -78,8 +78,6 @@ func TestToolCalls(t *testing.T) {
 	for call, want := range map[string]WebGroup{
 		"api.github.com":              {FQDNs: []string{"api.github.com"}},
 		"*.contoso.com":               {FQDNs: []string{"*.contoso.com"}},
-		"https://api.github.com":      {FQDNs: []string{"api.github.com"}},
-		"https://api.github.com/":     {FQDNs: []string{"api.github.com"}},
 		"https://mcp.contoso.com/mcp": {URLs: []URL{{Host: "mcp.contoso.com", Paths: []string{"/mcp"}}}},
 		"https://contoso.com/a%20b/c": {URLs: []URL{{Host: "contoso.com", Paths: []string{"/a%20b/c"}}}},
 	} {
@@ -93,7 +91,7 @@ func TestToolCalls(t *testing.T) {
 	}
 	for _, call := range []string{
 		"http://api.github.com/x", "https://api.github.com:8443/x", "https://api.github.com/x?y=z", "https://me@api.github.com/x",
-		"https://api.github.com/x#y", "https:///x", "api.github.com/x", "",
+		"https://api.github.com/x#y", "https:///x", "api.github.com/x", "https://api.github.com", "https://api.github.com/", "",
 	} {
 		s := standardSpoke()
 		s.ToolCalls = []string{call}
