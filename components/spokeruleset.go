@@ -3,11 +3,9 @@ package components
 import (
 	"encoding/json"
 	"fmt"
-	"net/url"
 	"os"
 	"regexp"
 	"slices"
-	"strings"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
@@ -45,6 +43,7 @@ func (p *problems) document(args *FoundrySpokeArgs, plan *spokePlan) spokeDocume
 		return d
 	case args.Ruleset != nil:
 		d.argument = "ruleset"
+		d.typed = ruleset.Fill(args.Ruleset, spokeOf(args, plan))
 	default:
 		d.typed = standard(args, plan)
 	}
@@ -118,87 +117,24 @@ func (d *spokeDocument) resolvable() ([]string, error) {
 	for _, z := range privateZones {
 		names = append(names, z.zone)
 	}
-	for _, r := range doc.Resolve {
-		names = append(names, r.Names...)
-	}
-	for _, group := range doc.WebGroups {
-		if slices.ContainsFunc(doc.Rules, func(r policy.Rule) bool { return r.Action == policy.Permit && slices.Contains(r.WebGroups, group.Name) }) {
-			names = append(names, group.FQDNs...)
-			for _, u := range group.URLs {
-				names = append(names, u.Host)
-			}
-			for _, m := range group.MCP {
-				names = append(names, m.Host)
-			}
-		}
-	}
-	for _, group := range doc.ThreatGroups {
-		for _, feed := range group.Feeds {
-			if u, err := url.Parse(feed.URL); err == nil && strings.Contains(u.Hostname(), ".") {
-				names = append(names, u.Hostname())
-			}
-		}
-	}
+	names = append(names, ruleset.ResolvableNames(doc)...)
 	slices.Sort(names)
 	return slices.Compact(names), nil
 }
 
-// platformNames are what Foundry and Container Apps need of the Internet. Nobody else's
-// certificate is taken for them, so they are never decrypted.
-var platformNames = []string{
-	"mcr.microsoft.com", "*.data.mcr.microsoft.com", "packages.aks.azure.com", "acs-mirror.azureedge.net", "*.identity.azure.net",
-	"login.microsoftonline.com", "*.login.microsoftonline.com", "login.microsoft.com", "*.login.microsoft.com",
-	"agent365.svc.cloud.microsoft", "gsm*eh.servicebus.windows.net",
+// standard is the ruleset that a spoke begins with, for its prefixes.
+func standard(args *FoundrySpokeArgs, plan *spokePlan) *ruleset.Document {
+	return ruleset.Standard(spokeOf(args, plan))
 }
 
-// standard is the ruleset that a spoke begins with: what the platform needs, the services that
-// tools call, Foundry's private endpoints, and nothing else. examples/ruleset.yaml is the same
-// for the default prefixes.
-func standard(args *FoundrySpokeArgs, plan *spokePlan) *ruleset.Document {
-	const (
-		agents, endpoints, infra, tags, neighbours = "foundry-agents", "private-endpoints", "agent-infra", "aca-svctag", "other-spoke-resources"
-		platform, tools, threats                   = "aca-requirements-fqdns", "foundry-tool-calls", "default-threatgroup"
-	)
-	permit, deny := ruleset.Action(policy.Permit), ruleset.Action(policy.Deny)
-	untouched, decrypted, anySNI := ruleset.Decrypt(policy.DecryptNotAllowed), ruleset.Decrypt(policy.DecryptAllowed), ruleset.SNI(policy.SNIOptional)
-	generated := []ruleset.Exemption{{Check: "POL-06", Reason: "Microsoft's broker names under servicebus.windows.net are generated; the glob is as narrow as they allow"}}
-
-	var private []string
+// spokeOf is the spoke as its ruleset knows it.
+func spokeOf(args *FoundrySpokeArgs, plan *spokePlan) ruleset.Spoke {
+	spoke := ruleset.Spoke{
+		AgentPrefixes: plan.agentPrefixes(), EndpointPrefixes: []string{plan.endpoints}, AdjacentPrefixes: plan.adjacent,
+		ToolCalls: args.ToolCalls, Inspection: or(args.Inspection, true),
+	}
 	for _, z := range privateZones {
-		private = append(private, z.names)
+		spoke.Resolve = append(spoke.Resolve, z.names)
 	}
-	d := &ruleset.Document{
-		SmartGroups: []ruleset.SmartGroup{
-			{Name: agents, CIDRs: plan.agentPrefixes()},
-			{Name: endpoints, CIDRs: []string{plan.endpoints}},
-			{Name: infra, CIDRs: []string{"100.64.0.0/11"}},
-			{Name: tags, ServiceTags: []string{"MicrosoftContainerRegistry", "AzureFrontDoor.FirstParty", "AzureContainerRegistry", "AzureActiveDirectory"}},
-		},
-		WebGroups:    []ruleset.WebGroup{{Name: platform, FQDNs: platformNames}},
-		ThreatGroups: []ruleset.ThreatGroup{{Name: threats, Feeds: []ruleset.Feed{{Name: "ipsum", Format: "netset", URL: "https://raw.githubusercontent.com/stamparm/ipsum/master/levels/3.txt"}}}},
-		Resolve:      []ruleset.Resolve{{Names: private, Answers: []string{endpoints}}},
-	}
-	add := func(r ruleset.Rule) {
-		r.Priority, r.Sources = len(d.Rules)+1, []string{agents}
-		d.Rules = append(d.Rules, r)
-	}
-	https := []string{"tcp/443"}
-	add(ruleset.Rule{Name: "deny-threat-intel", Destinations: []string{threats}, Action: deny})
-	add(ruleset.Rule{Name: "allow-aca-fqdn", WebGroups: []string{platform}, Ports: https, Action: permit, Decrypt: &untouched, Allow: generated})
-	add(ruleset.Rule{Name: "allow-aca-svctag", Destinations: []string{tags}, WebGroups: []string{platform}, SNI: &anySNI, Ports: https, Action: permit, Decrypt: &untouched, Allow: generated})
-	if len(args.ToolCalls) > 0 {
-		d.WebGroups = append(d.WebGroups, ruleset.WebGroup{Name: tools, FQDNs: args.ToolCalls})
-		decrypt := &untouched
-		if or(args.Inspection, true) {
-			decrypt = &decrypted
-		}
-		add(ruleset.Rule{Name: "allow-tool-calls", WebGroups: []string{tools}, Ports: https, Action: permit, Decrypt: decrypt})
-	}
-	add(ruleset.Rule{Name: "allow-agent-infra", Destinations: []string{infra}, Action: permit})
-	add(ruleset.Rule{Name: "default-deny-internet", Destinations: []string{policy.GroupInternet}, Action: deny})
-	if len(plan.adjacent) > 0 {
-		d.SmartGroups = append(d.SmartGroups, ruleset.SmartGroup{Name: neighbours, CIDRs: plan.adjacent})
-		add(ruleset.Rule{Name: "deny-east-west", Destinations: []string{neighbours}, Action: deny})
-	}
-	return d
+	return spoke
 }

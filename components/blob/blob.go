@@ -7,15 +7,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
+	"net"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 	sdk "github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/blob"
+	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/bloberror"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/blockblob"
 
 	"github.com/bulkhead-dev/bulkhead/components/patience"
@@ -51,6 +53,8 @@ type azure struct {
 	client *blockblob.Client
 	url    *url.URL
 	say    func(string)
+
+	patience patience.Patience
 }
 
 // requestTime bounds one request; a release of some tens of megabytes fits.
@@ -60,23 +64,34 @@ const requestTime = 5 * time.Minute
 // assignments and host names take a while to be known everywhere.
 func Open(_ context.Context, address string, say func(string)) (Blob, error) {
 	u, err := url.Parse(address)
-	if err != nil || u.Scheme != "https" || u.Host == "" || strings.Count(u.Path, "/") < 2 || u.RawQuery != "" || u.User != nil {
+	if err != nil || u.Scheme != "https" || u.Host == "" || strings.Count(u.Path, "/") < 2 || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
 		return nil, fmt.Errorf("%q is no blob: write https://ACCOUNT.blob.core.windows.net/CONTAINER/BLOB, without a signature", address)
 	}
-	credential, err := azidentity.NewDefaultAzureCredential(nil)
+	who, err := credential()
 	if err != nil {
-		return nil, fmt.Errorf("no identity to publish with: %w", err)
+		return nil, fmt.Errorf("no identity to publish with: %w", patience.Terse(err))
 	}
-	client, err := blockblob.NewClient(address, credential, nil)
+	client, err := blockblob.NewClient(address, who, nil)
 	if err != nil {
 		return nil, err
 	}
-	return &azure{client, u, say}, nil
+	return &azure{client, u, say, patience.Roles}, nil
+}
+
+// credential is the deployer's, made when it is first needed and then kept with its tokens: previews do without.
+var credential = sync.OnceValues(func() (*azidentity.DefaultAzureCredential, error) {
+	return azidentity.NewDefaultAzureCredential(nil)
+})
+
+// passing reports whether waiting may cure a failure: a role, a firewall rule or a host name on its way, an account
+// that is still being made or that the service does not know yet.
+func passing(err error) bool {
+	return patience.Refused(err) || bloberror.HasCode(err, bloberror.ResourceNotFound, bloberror.AccountBeingCreated)
 }
 
 // patiently tries until the answer is one that waiting does not change.
 func (b *azure) patiently(ctx context.Context, doing, role string, try func(context.Context) error) error {
-	err := patience.Roles.Until(ctx, b.say, patience.Refused, func(ctx context.Context) error {
+	err := b.patience.Until(ctx, b.say, passing, func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, requestTime)
 		defer cancel()
 		return patience.Terse(try(ctx))
@@ -84,12 +99,31 @@ func (b *azure) patiently(ctx context.Context, doing, role string, try func(cont
 	if err == nil {
 		return nil
 	}
-	container := strings.SplitN(strings.TrimPrefix(b.url.Path, "/"), "/", 2)[0]
-	err = fmt.Errorf("%s %s: %w", doing, b.url.Redacted(), err)
-	if patience.Refused(err) {
-		err = fmt.Errorf("%w. The deployer needs %s on the container %q, and an address that the account's firewall lets in (deployerAddresses)", err, role, container)
+	return fmt.Errorf("%s %s: %w%s", doing, b.url.Redacted(), err, b.advice(err, role))
+}
+
+// advice is what to do about a failure. Storage tells the lack of a role (AuthorizationPermissionMismatch) from a firewall
+// (AuthorizationFailure), but not reliably
+// (learn.microsoft.com/troubleshoot/azure/azure-storage/blobs/authentication/storage-troubleshoot-403-errors).
+func (b *azure) advice(err error, role string) string {
+	container, _, _ := strings.Cut(strings.TrimPrefix(b.url.Path, "/"), "/")
+	account, _, _ := strings.Cut(b.url.Hostname(), ".")
+	grant := fmt.Sprintf("grant the deployer the role %s on the container %q of the storage account %q", role, container, account)
+	open := fmt.Sprintf("let the deployer's public address into the firewall of the storage account %q (deployerAddresses)", account)
+	var name *net.DNSError
+	switch {
+	case bloberror.HasCode(err, bloberror.AuthorizationPermissionMismatch):
+		return ". To go on, " + grant
+	case bloberror.HasCode(err, bloberror.AuthorizationFailure):
+		return ". To go on, " + open + "; if it is in, " + grant
+	case patience.Refused(err) && !errors.As(err, &name):
+		return ". To go on, " + grant + ", and " + open
+	case bloberror.HasCode(err, bloberror.ContainerNotFound):
+		return fmt.Sprintf(". The storage account %q has no container %q: make it first, or correct the URL", account, container)
+	case errors.As(err, &name) && name.IsNotFound, bloberror.HasCode(err, bloberror.ResourceNotFound):
+		return fmt.Sprintf(". No storage account %q is known from here: correct the URL, or look at how this machine resolves names", account)
 	}
-	return err
+	return ""
 }
 
 func (b *azure) Get(ctx context.Context, limit int64) (*Object, error) {
@@ -118,7 +152,7 @@ func (b *azure) Get(ctx context.Context, limit int64) (*Object, error) {
 		return nil
 	})
 	switch {
-	case status(err) == http.StatusNotFound:
+	case bloberror.HasCode(err, bloberror.BlobNotFound):
 		return nil, fmt.Errorf("%w: %w", ErrAbsent, err)
 	case err != nil:
 		return nil, err
@@ -145,16 +179,8 @@ func (b *azure) Put(ctx context.Context, body []byte, contentType string, metada
 		})
 		return err
 	})
-	if s := status(err); s == http.StatusPreconditionFailed || s == http.StatusConflict {
+	if bloberror.HasCode(err, bloberror.ConditionNotMet, bloberror.TargetConditionNotMet, bloberror.BlobAlreadyExists) {
 		return fmt.Errorf("%w: %w", ErrChanged, err)
 	}
 	return err
-}
-
-func status(err error) int {
-	var answer *azcore.ResponseError
-	if errors.As(err, &answer) {
-		return answer.StatusCode
-	}
-	return 0
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"reflect"
+	"strings"
 
 	"github.com/bulkhead-dev/bulkhead/gateway/feeds"
 	"github.com/bulkhead-dev/bulkhead/gateway/policy"
@@ -22,14 +24,40 @@ func (d Document) text() ([]byte, error) {
 	if d.Default == nil {
 		d.Default = &Default{Action: Action(policy.Deny), Mode: &enforce}
 	}
-	rules := d.Rules
-	if rules == nil {
-		rules = []Rule{}
+	if d.Rules == nil {
+		d.Rules = []Rule{}
 	}
-	return json.Marshal(struct {
-		Document
-		Rules []Rule `json:"rules"` // always there
-	}{d, rules})
+	return json.Marshal(d)
+}
+
+// MarshalJSON writes what was given and nothing else. An empty list was given: left out it would mean "any", and a
+// program whose list happens to be empty would open what it meant to close. gateway/policy refuses it
+// instead. (The tag `omitzero` would do; the engine's SDK does not know it.)
+func (d Document) MarshalJSON() ([]byte, error) { return json.Marshal(given(reflect.ValueOf(d))) }
+
+// given is a part of a document as maps and lists, without the fields that are nil.
+func given(v reflect.Value) any {
+	switch v.Kind() {
+	case reflect.Pointer:
+		return given(v.Elem())
+	case reflect.Slice:
+		list := make([]any, v.Len())
+		for i := range list {
+			list[i] = given(v.Index(i))
+		}
+		return list
+	case reflect.Struct:
+		fields := map[string]any{}
+		for i := range v.NumField() {
+			f := v.Field(i)
+			if absent := (f.Kind() == reflect.Pointer || f.Kind() == reflect.Slice) && f.IsNil(); !absent {
+				name, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("json"), ",")
+				fields[name] = given(f)
+			}
+		}
+		return fields
+	}
+	return v.Interface()
 }
 
 // Typed is the typed form of a document.

@@ -9,6 +9,7 @@ import (
 	p "github.com/pulumi/pulumi-go-provider"
 
 	"github.com/bulkhead-dev/bulkhead/components/blob"
+	"github.com/bulkhead-dev/bulkhead/gateway/policy"
 )
 
 // The metadata of a published ruleset. The gateway refuses a serial below the last one it took
@@ -21,9 +22,12 @@ const (
 // maxDocument is the gateway's bound.
 const maxDocument = 16 << 20
 
+// maxSerial is far above what anybody publishes, and exact as a number of the engine, which are floats.
+const maxSerial = 1 << 52
+
 func serialOf(o *blob.Object) int {
 	n, err := strconv.Atoi(o.Metadata[serialKey])
-	if err != nil || n < 0 {
+	if err != nil || n < 0 || n > maxSerial {
 		return 0
 	}
 	return n
@@ -50,13 +54,30 @@ func (r *Ruleset) fetch(ctx context.Context, url string) (*blob.Object, error) {
 	return o, err
 }
 
-// publish writes the document under the next number. Last is the number that the state knows; another
-// one means that somebody else has published since, whose ruleset is not overwritten unseen. What is there
-// already, because an earlier attempt got so far, is not written again.
-func (r *Ruleset) publish(ctx context.Context, s *State, last int) error {
-	s.PublishedURL = or(s.PublishURL)
+// seen is what somebody who reads the blob finds: its canonical form, empty where it is no ruleset.
+func seen(body []byte) string {
+	doc, err := policy.Decode(body)
+	if err != nil {
+		return ""
+	}
+	text, err := policy.Encode(doc)
+	if err != nil {
+		return ""
+	}
+	return string(text)
+}
+
+// publish writes the document under the next number.
+//
+// Was is the state before: what it knows to be published may be overwritten, anything else was
+// written by somebody else, whom nobody overwrites unseen. That is told by the content, since whoever
+// writes by hand may keep the number or drop it. The number never goes down, whatever happened to the blob: a
+// gateway that has taken a number refuses all below it (gateway/policyblob).
+//
+// What is there already, because an earlier attempt got so far, is not written again.
+func (r *Ruleset) publish(ctx context.Context, s *State, was *State) error {
+	s.PublishedURL, s.Serial = or(s.PublishURL), was.Serial
 	if s.PublishedURL == "" {
-		s.Serial = 0
 		return nil
 	}
 	b, err := r.open(ctx, s.PublishedURL)
@@ -69,18 +90,33 @@ func (r *Ruleset) publish(ctx context.Context, s *State, last int) error {
 	case errors.Is(err, blob.ErrAbsent):
 	case err != nil:
 		return err
-	case string(there.Body) == *s.Canonical && serialOf(there) > 0:
+	case s.is(there):
 		s.Serial = serialOf(there)
 		return nil
-	case last > 0 && serialOf(there) != last:
-		return fmt.Errorf("the ruleset that is published has number %d, and this stack published %d last: somebody else publishes here too. Run `pulumi refresh`, look at what they changed, then update", serialOf(there), last)
+	case was.PublishedURL != s.PublishedURL: // this stack's first here
+		etag = there.ETag
+		p.GetLogger(ctx).Warning(fmt.Sprintf("Another ruleset is published at %s, under number %d: this one takes its place.", s.PublishedURL, serialOf(there)))
+	case seen(there.Body) != or(was.Canonical):
+		return fmt.Errorf("the ruleset that is published (number %d) is not the one that this stack knows (number %d): somebody else publishes here too. Run `pulumi refresh`, look at what they changed, then update", serialOf(there), was.Serial)
 	default:
-		etag, last = there.ETag, max(last, serialOf(there))
+		etag = there.ETag
 	}
-	s.Serial = last + 1
+	if there != nil {
+		s.Serial = max(s.Serial, serialOf(there))
+	}
+	s.Serial++
 	err = b.Put(ctx, []byte(*s.Canonical), "application/json", map[string]string{serialKey: strconv.Itoa(s.Serial), digestKey: s.Digest}, etag)
-	if errors.Is(err, blob.ErrChanged) {
-		return fmt.Errorf("the published ruleset changed while this one was being published: run `pulumi refresh`, look at what changed, then update")
+	if !errors.Is(err, blob.ErrChanged) {
+		return err
 	}
-	return err
+	// Written by an attempt whose answer was lost, it is there; else somebody else was faster.
+	if there, again := b.Get(ctx, maxDocument); again == nil && s.is(there) {
+		return nil
+	}
+	return fmt.Errorf("the published ruleset changed while this one was being published: run `pulumi refresh`, look at what changed, then update")
+}
+
+// is reports whether a blob holds the document under a number that a gateway takes.
+func (s *State) is(there *blob.Object) bool {
+	return string(there.Body) == *s.Canonical && serialOf(there) > 0 && serialOf(there) >= s.Serial
 }

@@ -2,7 +2,9 @@ package ruleset
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"reflect"
 	"strconv"
@@ -62,6 +64,14 @@ func (r *Ruleset) Annotate(a infer.Annotator) {
 	a.Describe(&r, comments.Of("Ruleset"))
 }
 
+// WireDependencies says what a preview knows: the digest, once the document is known. The rest is only
+// so when it has been published.
+func (r *Ruleset) WireDependencies(f infer.FieldSelector, in *Args, s *State) {
+	if in.Canonical != nil {
+		f.OutputField(&s.Digest).AlwaysKnown()
+	}
+}
+
 // Check is `policy check`, each diagnostic on its property. What is known only after other resources
 // were made is judged then.
 func (r *Ruleset) Check(ctx context.Context, req infer.CheckRequest) (infer.CheckResponse[Args], error) {
@@ -76,12 +86,12 @@ func (r *Ruleset) Check(ctx context.Context, req infer.CheckRequest) (infer.Chec
 	fail := func(path, reason string) {
 		failures = append(failures, p.CheckFailure{Property: path, Reason: reason})
 	}
-	text, err := in.text()
+	text, err := asGiven(inputs)
 	switch {
 	case in.File != nil && !in.Document.empty():
 		fail("file", "both a file and fields of the document are given: keep one of them")
 	case in.File != nil:
-		if text, err = os.ReadFile(*in.File); err != nil {
+		if text, err = readFile(*in.File); err != nil {
 			fail("file", err.Error())
 		}
 	case err != nil:
@@ -118,6 +128,57 @@ func (r *Ruleset) Check(ctx context.Context, req infer.CheckRequest) (infer.Chec
 	return infer.CheckResponse[Args]{Inputs: in, Failures: failures}, nil
 }
 
+// asGiven is the document among the inputs. It is not taken from Args, because the engine's decoder leaves no
+// difference between an empty list and none.
+func asGiven(inputs property.Map) ([]byte, error) {
+	doc := map[string]any{"version": 1, "rules": []any{}}
+	for t, i := reflect.TypeFor[Document](), 0; i < t.NumField(); i++ {
+		name, _, _ := strings.Cut(t.Field(i).Tag.Get("pulumi"), ",")
+		if v := inputs.Get(name); !v.IsNull() {
+			doc[name] = plain(v)
+		}
+	}
+	return json.Marshal(doc)
+}
+
+// plain is a value without what the engine knows about it, such as that it is secret.
+func plain(v property.Value) any {
+	switch {
+	case v.IsArray():
+		list := []any{}
+		for _, x := range v.AsArray().All {
+			list = append(list, plain(x))
+		}
+		return list
+	case v.IsMap():
+		fields := map[string]any{}
+		for key, x := range v.AsMap().All {
+			if !x.IsNull() {
+				fields[key] = plain(x)
+			}
+		}
+		return fields
+	case v.IsBool():
+		return v.AsBool()
+	case v.IsNumber():
+		return v.AsNumber()
+	case v.IsString():
+		return v.AsString()
+	}
+	return nil
+}
+
+// readFile reads one byte more than a document may have, which is then refused as too long. A relative
+// path begins where the engine starts the plugin, which is the program's directory.
+func readFile(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, maxDocument+1))
+}
+
 // pending reports whether the document, or where it is read from, is not known yet.
 func pending(inputs property.Map) bool {
 	for key, v := range inputs.All {
@@ -136,13 +197,13 @@ func (r *Ruleset) Diff(ctx context.Context, req infer.DiffRequest[Args, State]) 
 		diff.DetailedDiff[path] = p.PropertyDiff{Kind: kind, InputDiff: true}
 	}
 	was, is := &req.State.Args, &req.Inputs
-	if or(was.PublishURL) != or(is.PublishURL) {
+	if want := or(is.PublishURL); or(was.PublishURL) != want || req.State.PublishedURL != want {
 		mark("publishUrl", p.Update)
 	}
 	switch {
 	case is.Canonical == nil: // not known before other resources are made
 		mark("rules", p.Update)
-		p.GetLogger(ctx).Warning("What this ruleset permits depends on resources that do not exist yet: it is compared, and approved, when they do.")
+		p.GetLogger(ctx).Warning(notYet)
 		return diff, nil
 	case or(was.Canonical) == *is.Canonical:
 		return diff, nil
@@ -172,6 +233,8 @@ func (r *Ruleset) Diff(ctx context.Context, req infer.DiffRequest[Args, State]) 
 	return diff, c.review(ctx, is)
 }
 
+const notYet = "What this ruleset permits depends on resources that do not exist yet: it is checked, compared and approved when they do."
+
 // path is a key of the map as the engine reads paths.
 func path(key string) string { return "access[" + strconv.Quote(key) + "]" }
 
@@ -182,6 +245,7 @@ func (r *Ruleset) Create(ctx context.Context, req infer.CreateRequest[Args]) (in
 		if !req.DryRun {
 			return infer.CreateResponse[State]{}, fmt.Errorf("the ruleset has values that nobody knows")
 		}
+		p.GetLogger(ctx).Warning(notYet)
 		return infer.CreateResponse[State]{Output: s}, nil
 	}
 	c, err := compare(&Args{}, &req.Inputs)
@@ -200,7 +264,7 @@ func (r *Ruleset) Create(ctx context.Context, req infer.CreateRequest[Args]) (in
 	if req.DryRun {
 		return infer.CreateResponse[State]{ID: req.Name, Output: s}, nil
 	}
-	err = r.publish(ctx, &s, 0)
+	err = r.publish(ctx, &s, &State{})
 	return infer.CreateResponse[State]{ID: req.Name, Output: s}, err
 }
 
@@ -224,11 +288,7 @@ func (r *Ruleset) Update(ctx context.Context, req infer.UpdateRequest[Args, Stat
 	if req.DryRun {
 		return infer.UpdateResponse[State]{Output: s}, nil
 	}
-	last := req.State.Serial
-	if or(req.State.PublishURL) != or(req.Inputs.PublishURL) {
-		last = 0
-	}
-	err = r.publish(ctx, &s, last)
+	err = r.publish(ctx, &s, &req.State)
 	return infer.UpdateResponse[State]{Output: s}, err
 }
 
@@ -242,11 +302,11 @@ func (r *Ruleset) Read(ctx context.Context, req infer.ReadRequest[Args, State]) 
 	switch {
 	case err != nil:
 		return resp, err
-	case published == nil: // publish it again
-		resp.State.Serial, resp.State.PublishedURL, resp.State.Canonical, resp.State.Access = 0, "", nil, nil
+	case published == nil: // publish it again, under a number that gateways take
+		resp.State.PublishedURL = ""
 		return resp, nil
 	}
-	resp.State.Serial = serialOf(published)
+	resp.State.Serial = max(resp.State.Serial, serialOf(published))
 	if string(published.Body) == or(req.State.Canonical) {
 		return resp, nil
 	}
@@ -260,8 +320,10 @@ func (r *Ruleset) Read(ctx context.Context, req infer.ReadRequest[Args, State]) 
 		return resp, nil
 	}
 	rs, err := compile(found, "")
-	if err != nil {
-		return resp, err
+	if err != nil { // beyond what a gateway can load
+		p.GetLogger(ctx).Warning(fmt.Sprintf("What is published is refused by gateways, which keep the last good one: %v", err))
+		resp.State.Canonical, resp.State.Access = &found, nil
+		return resp, nil
 	}
 	resp.State.Canonical, resp.State.Digest, resp.State.Access = &found, rs.Digest(), map[string]string{}
 	for key, a := range policy.Diff(nothing, rs).Gained {

@@ -29,6 +29,7 @@ import (
 type store struct {
 	object *blob.Object
 	n      int
+	deaf   bool // the next write happens, and its answer is lost
 }
 
 func (s *store) Get(context.Context, int64) (*blob.Object, error) {
@@ -45,6 +46,10 @@ func (s *store) Put(_ context.Context, body []byte, _ string, metadata map[strin
 	}
 	s.n++
 	s.object = &blob.Object{Body: body, ETag: fmt.Sprint(s.n), Metadata: metadata}
+	if s.deaf {
+		s.deaf = false
+		return blob.ErrChanged
+	}
 	return nil
 }
 
@@ -209,12 +214,12 @@ func TestUnknown(t *testing.T) {
 	}
 }
 
-const url = "https://account.blob.core.windows.net/policy/ruleset.json"
+const blobURL = "https://account.blob.core.windows.net/policy/ruleset.json"
 
 // TestLifecycle publishes, changes, and finds what somebody else changed.
 func TestLifecycle(t *testing.T) {
 	r := newRig(t)
-	first := r.check(t, typed(t, example(t), map[string]any{"publishUrl": url}))
+	first := r.check(t, typed(t, example(t), map[string]any{"publishUrl": blobURL}))
 	made, err := r.Create(p.CreateRequest{Urn: urn, Properties: first.Inputs})
 	if err != nil {
 		t.Fatal(err)
@@ -229,7 +234,7 @@ func TestLifecycle(t *testing.T) {
 
 	// A host in the middle of the list is one line.
 	changed := strings.Replace(example(t), "fqdns: [api.github.com]", "fqdns: [api.example.net, api.github.com]", 1)
-	second := r.check(t, typed(t, changed, map[string]any{"publishUrl": url}))
+	second := r.check(t, typed(t, changed, map[string]any{"publishUrl": blobURL}))
 	diff, err := r.Diff(p.DiffRequest{Urn: urn, State: made.Properties, Inputs: second.Inputs, OldInputs: first.Inputs})
 	if err != nil {
 		t.Fatal(err)
@@ -249,7 +254,7 @@ func TestLifecycle(t *testing.T) {
 
 	// Somebody publishes by hand: an update does not overwrite it unseen, a refresh shows it.
 	r.store.object = &blob.Object{Body: []byte(first.Inputs.Get("canonical").AsString()), ETag: "x", Metadata: map[string]string{"serial": "9"}}
-	third := r.check(t, typed(t, strings.Replace(changed, "api.example.net, ", "", 1), map[string]any{"publishUrl": url, "mode": "monitor"}))
+	third := r.check(t, typed(t, strings.Replace(changed, "api.example.net, ", "", 1), map[string]any{"publishUrl": blobURL, "mode": "monitor"}))
 	if _, err := r.Update(p.UpdateRequest{ID: "policy", Urn: urn, State: updated.Properties, Inputs: third.Inputs, OldInputs: second.Inputs}); err == nil || !strings.Contains(err.Error(), "pulumi refresh") {
 		t.Error(err)
 	}
@@ -282,17 +287,31 @@ func TestApproval(t *testing.T) {
 		change *strings.Replacer
 		widens bool
 	}{
-		"one host more":            {strings.NewReplacer("fqdns: [api.github.com]", "fqdns: [api.github.com, api.example.net]"), true},
-		"one host fewer":           {strings.NewReplacer("fqdns: [api.github.com]", "fqdns: []"), false},
-		"another host":             {strings.NewReplacer("fqdns: [api.github.com]", "fqdns: [api.example.net]"), true},
-		"one path more":            {strings.NewReplacer(`paths: ["/mcp"]`, `paths: ["/mcp", "/admin"]`), true},
-		"a wider group of permits": {strings.NewReplacer("cidrs: [100.64.0.0/11]", "cidrs: [100.64.0.0/10]"), true},
-		"a smaller one":            {strings.NewReplacer("cidrs: [100.64.0.0/11]", "cidrs: [100.64.0.0/12]"), false},
-		"a deny that is gone":      {strings.NewReplacer("  - {name: deny-threat-intel,       priority: 1, sources: [foundry-agents], destinations: [default-threatgroup], action: DENY}\n", "", "threatGroups:\n  - {name: default-threatgroup, feeds: [{name: ipsum, format: netset, url: \"https://raw.githubusercontent.com/stamparm/ipsum/master/levels/3.txt\"}]}\n", ""), true},
-		"a monitored default":      {strings.NewReplacer("default: {action: DENY, mode: enforce}", "default: {action: DENY, mode: monitor}"), true},
-		"a monitored deny":         {strings.NewReplacer("destinations: [default-threatgroup], action: DENY", "destinations: [default-threatgroup], action: DENY, mode: monitor"), true},
-		"a new deny":               {strings.NewReplacer("rules:\n", "rules:\n  - {name: deny-paste, priority: 100, destinations: [other-spoke-resources], action: DENY}\n"), false},
-		"less is read":             {strings.NewReplacer("\n    urls:                                       # need decryption\n      - {host: mcp.contoso.com, methods: [POST], paths: [\"/mcp\"]}", "", "action: PERMIT, decrypt: DECRYPT_ALLOWED", "action: PERMIT"), true},
+		"one host more":                      {strings.NewReplacer("fqdns: [api.github.com]", "fqdns: [api.github.com, api.example.net]"), true},
+		"one host fewer":                     {strings.NewReplacer("fqdns: [api.github.com]", "fqdns: []"), false},
+		"another host":                       {strings.NewReplacer("fqdns: [api.github.com]", "fqdns: [api.example.net]"), true},
+		"one path more":                      {strings.NewReplacer(`paths: ["/mcp"]`, `paths: ["/mcp", "/admin"]`), true},
+		"a wider group of permits":           {strings.NewReplacer("cidrs: [100.64.0.0/11]", "cidrs: [100.64.0.0/10]"), true},
+		"a smaller one":                      {strings.NewReplacer("cidrs: [100.64.0.0/11]", "cidrs: [100.64.0.0/12]"), false},
+		"a deny that is gone":                {strings.NewReplacer("  - {name: deny-threat-intel,       priority: 1, sources: [foundry-agents], destinations: [default-threatgroup], action: DENY}\n", "", "threatGroups:\n  - {name: default-threatgroup, feeds: [{name: ipsum, format: netset, url: \"https://raw.githubusercontent.com/stamparm/ipsum/master/levels/3.txt\"}]}\n", ""), true},
+		"a monitored default":                {strings.NewReplacer("default: {action: DENY, mode: enforce}", "default: {action: DENY, mode: monitor}"), true},
+		"a monitored deny":                   {strings.NewReplacer("destinations: [default-threatgroup], action: DENY", "destinations: [default-threatgroup], action: DENY, mode: monitor"), true},
+		"a permit before a deny":             {strings.NewReplacer("name: allow-tool-calls,        priority: 4", "name: allow-tool-calls,        priority: 0"), true},
+		"other priorities in the same order": {strings.NewReplacer("name: deny-east-west,          priority: 7", "name: deny-east-west,          priority: 70"), false},
+		"any method":                         {strings.NewReplacer(`methods: [POST], `, ""), true},
+		"another method":                     {strings.NewReplacer(`methods: [POST]`, "methods: [GET]"), true},
+		"a budget":                           {strings.NewReplacer("action: PERMIT, decrypt: DECRYPT_ALLOWED", "action: PERMIT, budget: {bytesOut: 1000, window: 24h}, decrypt: DECRYPT_ALLOWED"), false},
+		"any certificate":                    {strings.NewReplacer("action: PERMIT, decrypt: DECRYPT_ALLOWED", "action: PERMIT, originCertificate: ignore, decrypt: DECRYPT_ALLOWED"), true},
+		"a header that is set":               {strings.NewReplacer("action: PERMIT, decrypt: DECRYPT_ALLOWED", "action: PERMIT, headers: [{name: X-Team, set: agents}], decrypt: DECRYPT_ALLOWED"), true},
+		"a header that is required":          {strings.NewReplacer("action: PERMIT, decrypt: DECRYPT_ALLOWED", "action: PERMIT, headers: [{name: X-Team, require: [agents]}], decrypt: DECRYPT_ALLOWED"), false},
+		"a feed read otherwise":              {strings.NewReplacer("format: netset", "format: domains"), true},
+		"a name more to resolve":             {strings.NewReplacer(`names: ["*.openai.azure.com"`, `names: ["*.example.net", "*.openai.azure.com"`), true},
+		"other answers":                      {strings.NewReplacer("answers: [private-endpoints]", "answers: [private-endpoints, agent-infra]"), true},
+		"a tag more":                         {strings.NewReplacer("AzureActiveDirectory]", "AzureActiveDirectory, AzureMonitor]"), true},
+		"not recorded":                       {strings.NewReplacer("action: PERMIT, decrypt: DECRYPT_ALLOWED", "action: PERMIT, log: false, decrypt: DECRYPT_ALLOWED"), false},
+		"everything is watched":              {strings.NewReplacer("mode: enforce                     # ", "mode: monitor # "), true},
+		"a new deny":                         {strings.NewReplacer("rules:\n", "rules:\n  - {name: deny-paste, priority: 100, destinations: [other-spoke-resources], action: DENY}\n"), false},
+		"less is read":                       {strings.NewReplacer("\n    urls:                                       # need decryption\n      - {host: mcp.contoso.com, methods: [POST], paths: [\"/mcp\"]}", "", "action: PERMIT, decrypt: DECRYPT_ALLOWED", "action: PERMIT"), true},
 	} {
 		t.Run(what, func(t *testing.T) {
 			text := tc.change.Replace(base)

@@ -244,7 +244,7 @@ func requests(g *WebGroup) []probe {
 			for _, path := range paths {
 				x := probe{what: u.Host, after: " " + m + " " + path, named: true, flow: Flow{Name: sample(u.Host, "."), Method: m, Path: sample(path, "/")}}
 				if m == "*" {
-					x.flow.Method = "GET"
+					x.flow.Method = "ANY0WHERE" // which no list of methods holds, so that any method is more than GET
 				}
 				out = append(out, x)
 			}

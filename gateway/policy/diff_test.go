@@ -84,3 +84,18 @@ func TestDiffIsSymmetric(t *testing.T) {
 		t.Error("a ruleset differs from itself")
 	}
 }
+
+// TestDiffAnyMethod wants every method to be more than one, whichever that one is.
+func TestDiffAnyMethod(t *testing.T) {
+	with := func(methods ...string) *Ruleset {
+		return exampleRuleset(t, func(doc *Document) { doc.WebGroups[1].URLs[0].Methods = methods })
+	}
+	for _, method := range []string{"GET", "POST"} {
+		if c := Diff(with(method), with()); len(c.Gained) == 0 {
+			t.Errorf("from %s to any method nothing is gained", method)
+		}
+		if c := Diff(with(), with(method)); len(c.Lost) == 0 {
+			t.Errorf("from any method to %s nothing is lost", method)
+		}
+	}
+}
