@@ -69,12 +69,12 @@ func (m managed) answer(at string) (int, any) {
 	if i+2 < len(segments)-1 {
 		below = path.Dir(at)
 	}
+	if last == "roleAssignments" { // some lie below resources, whose ids come first
+		below = ""
+	}
 	found, err := m.on.Control.List(kind, below)
 	if err != nil {
-		return http.StatusInternalServerError, err.Error()
-	}
-	if last == "roleAssignments" { // some lie below resources, whose ids come first
-		found, err = m.on.Control.List(kind, "")
+		return http.StatusInternalServerError, map[string]any{"error": map[string]string{"code": "InternalServerError", "message": err.Error()}}
 	}
 	return http.StatusOK, map[string]any{"value": append([]any{}, toAny(found)...)}
 }
