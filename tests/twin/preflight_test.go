@@ -69,12 +69,12 @@ func (m managed) answer(at string) (int, any) {
 	if i+2 < len(segments)-1 {
 		below = path.Dir(at)
 	}
+	if last == "roleAssignments" { // some lie below resources, whose ids come first
+		below = ""
+	}
 	found, err := m.on.Control.List(kind, below)
 	if err != nil {
-		return http.StatusInternalServerError, err.Error()
-	}
-	if last == "roleAssignments" { // some lie below resources, whose ids come first
-		found, err = m.on.Control.List(kind, "")
+		return http.StatusInternalServerError, map[string]any{"error": map[string]string{"code": "InternalServerError", "message": err.Error()}}
 	}
 	return http.StatusOK, map[string]any{"value": append([]any{}, toAny(found)...)}
 }
@@ -99,13 +99,22 @@ func (c credential) GetToken(_ context.Context, o azpolicy.TokenRequestOptions) 
 	return azcore.AccessToken{Token: text, ExpiresOn: time.Now().Add(time.Hour)}, err
 }
 
+// only is the id of the one resource of a type.
+func (s *spoke) only(t *testing.T, kind string) string {
+	t.Helper()
+	all, err := s.on.Control.List(kind, "")
+	if err != nil || len(all) != 1 {
+		t.Fatalf("%d of %s (%v)", len(all), kind, err)
+	}
+	return all[0].Text("id")
+}
+
 // TestPreflight reads the standard spoke as `bulkhead preflight` would, and lets every guard
 // judge what the component made: none fails, until somebody changes it by hand.
 func TestPreflight(t *testing.T) {
 	s := newSpoke(t)
 	s.Up().OK()
-	networks := s.exists("Microsoft.Network/virtualNetworks")
-	parts := strings.Split(networks[0], "/")
+	parts := strings.Split(s.only(t, "Microsoft.Network/virtualNetworks"), "/")
 	scope := azure.Scope{Scope: preflight.Scope{Subscription: parts[2], ResourceGroup: parts[4], VNet: parts[len(parts)-1], AgentSubnet: "agents"},
 		Plan: &preflight.Plan{Location: "eastus2", VNetPrefixes: []string{"10.20.0.0/16"}, AgentPrefix: "10.20.1.0/24", GatewayPrefix: "10.20.0.0/24", EndpointPrefix: "10.20.2.0/24",
 			GatewayAddress: "10.20.0.4", DNSClosure: "nsg", GatewayVersion: "0.1.0", GrantsDeployer: true, Sessions: 100},
@@ -135,7 +144,7 @@ func TestPreflight(t *testing.T) {
 	t.Log(report.Summary())
 
 	// Somebody adds a route past the gateway by hand, and lets gateways announce others.
-	table := s.exists("Microsoft.Network/routeTables")[0]
+	table := s.only(t, "Microsoft.Network/routeTables")
 	if _, err := s.on.Control.Patch(table, control.Object{"properties": map[string]any{"disableBgpRoutePropagation": false}}); err != nil {
 		t.Fatal(err)
 	}
