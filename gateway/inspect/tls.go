@@ -142,7 +142,7 @@ func (s *Server) ServeTLS(ctx context.Context, client net.Conn, facts policy.Flo
 	defer client.Close()
 	stop := context.AfterFunc(ctx, func() { client.Close() })
 	defer stop()
-	f := &flow{gate: gate, scheme: "https", port: facts.Port, authority: &authority{name: facts.Name}, ended: make(chan struct{})}
+	f := &flow{gate: gate, scheme: "https", source: facts.Src, port: facts.Port, authority: &authority{name: facts.Name}, ended: make(chan struct{})}
 	f.origin = &upstream{server: s, gate: gate, name: facts.Name}
 	f.transport = f.origin.transport()
 	defer f.origin.close()

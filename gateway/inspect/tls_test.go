@@ -21,6 +21,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -105,6 +106,7 @@ type rig struct {
 	issuer      *issuer
 	server      *Server
 	gate        *fakeGate
+	source      netip.Addr // of the next flow
 	rejected    atomic.Int64
 	accepted    atomic.Pointer[x509.Certificate] // the root of the last handshake
 	flows       sync.WaitGroup
@@ -173,10 +175,11 @@ func (r *rig) raw(t testing.TB) net.Conn {
 		t.Fatal(err)
 	}
 	r.flows.Add(1)
+	facts := policy.Flow{Src: r.source, Port: 443, Name: site}
 	go func() {
 		defer r.flows.Done()
 		defer server.Close() // what the enforcer does in the end
-		r.server.ServeTLS(context.Background(), server, policy.Flow{Port: 443, Name: site}, r.gate)
+		r.server.ServeTLS(context.Background(), server, facts, r.gate)
 	}()
 	t.Cleanup(func() { client.Close() })
 	_ = client.SetDeadline(time.Now().Add(60 * time.Second))

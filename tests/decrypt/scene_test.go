@@ -25,7 +25,7 @@ func ruleset() string {
 		"threatGroups:\n", `  - name: judged
     urls: [{host: "*.decrypted.example", methods: [GET, POST, PUT], paths: ["/ok", "/ok/**"]},
            {host: `+grpcName+`, methods: [POST], paths: ["/grpc.testing.TestService/UnaryCall", "/grpc.testing.TestService/Streaming*", "/grpc.testing.TestService/FullDuplexCall"]}]
-    mcp: [{host: `+mcpName+`, allowTools: [echo]}]
+    mcp: [{host: `+mcpName+`, allowTools: [echo]}, {host: `+mcpName+`, paths: [/sse, /messages, /messages/], allowTools: [echo]}]
   - name: spliced
     fqdns: [`+splicedName+`]
 threatGroups:
