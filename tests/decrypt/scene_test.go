@@ -62,7 +62,7 @@ func newScene(opt lab.Options) (*scene, error) {
 	if s.attacker, err = l.Host(lab.Attacker).Capture(); err != nil {
 		return nil, errors.Join(err, l.Down())
 	}
-	if err := mount(l.Host(lab.Internet), ":8443", l.CA.ServerConfig(), s.origin); err != nil {
+	if _, err := mount(l.Host(lab.Internet), ":8443", l.CA.ServerConfig(), s.origin); err != nil {
 		return nil, errors.Join(err, l.Down())
 	}
 	for _, name := range []string{"*.decrypted.example", splicedName} {
