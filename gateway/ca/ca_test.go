@@ -99,7 +99,7 @@ func trouble(t *testing.T, r Root) error {
 		t.Fatal(err)
 	}
 	defer a.Close()
-	if _, err := a.Leaf(t.Context(), "a.example"); !errors.Is(err, ErrNotReady) || a.Root() != nil {
+	if _, _, err := a.Leaf(t.Context(), "a.example"); !errors.Is(err, ErrNotReady) || a.Root() != nil {
 		t.Errorf("a leaf from nothing: %v", err)
 	}
 	return a.Trouble()
@@ -120,7 +120,8 @@ func TestHandshake(t *testing.T) {
 		go func() {
 			defer server.Close()
 			s := tls.Server(server, &tls.Config{GetCertificate: func(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
-				return a.Leaf(h.Context(), h.ServerName)
+				leaf, _, err := a.Leaf(h.Context(), h.ServerName)
+				return leaf, err
 			}})
 			done <- s.Handshake()
 		}()
@@ -136,7 +137,7 @@ func TestHandshake(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"github.com", "contoso.com", "login.microsoftonline.com", "x.api.github.com", "", "127.0.0.1"} {
-		if _, err := a.Leaf(t.Context(), name); !errors.Is(err, ErrName) {
+		if _, _, err := a.Leaf(t.Context(), name); !errors.Is(err, ErrName) {
 			t.Errorf("a leaf for %q: %v", name, err)
 		}
 	}
@@ -273,19 +274,19 @@ func TestUnusableRoots(t *testing.T) {
 // is refused at once.
 func TestNamesChange(t *testing.T) {
 	a := open(t, Options{Root: root(t, t.TempDir(), nil), Names: []string{"old.example"}})
-	if _, err := a.Leaf(t.Context(), "old.example"); err != nil {
+	if _, _, err := a.Leaf(t.Context(), "old.example"); err != nil {
 		t.Fatal(err)
 	}
 	before := a.current.Load()
 	a.SetNames([]string{"old.example"})
 	a.SetNames([]string{"new.example"})
-	if _, err := a.Leaf(t.Context(), "old.example"); !errors.Is(err, ErrName) {
+	if _, _, err := a.Leaf(t.Context(), "old.example"); !errors.Is(err, ErrName) {
 		t.Errorf("a name that is decrypted no more: %v", err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	for {
-		_, err := a.Leaf(ctx, "new.example")
+		_, _, err := a.Leaf(ctx, "new.example")
 		if err == nil {
 			break
 		}
@@ -338,18 +339,18 @@ func TestRenewal(t *testing.T) {
 	if err := renew(); !errors.Is(err, away) {
 		t.Fatal(err)
 	}
-	if _, err := a.Leaf(t.Context(), "a.example"); err != nil || a.Ready() != nil || a.Trouble() == nil {
+	if _, _, err := a.Leaf(t.Context(), "a.example"); err != nil || a.Ready() != nil || a.Trouble() == nil {
 		t.Fatalf("half way, while the root is away: leaf %v, ready %v, trouble %v", err, a.Ready(), a.Trouble())
 	}
 	c.add(lifetime / 2)
-	if _, err := a.Leaf(t.Context(), "a.example"); !errors.Is(err, ErrNotReady) || !errors.Is(a.Ready(), away) {
+	if _, _, err := a.Leaf(t.Context(), "a.example"); !errors.Is(err, ErrNotReady) || !errors.Is(a.Ready(), away) {
 		t.Fatalf("after its end: leaf %v, ready %v", err, a.Ready())
 	}
 	f.set(nil)
 	if err := renew(); err != nil || a.current.Load() == first {
 		t.Fatal(err)
 	}
-	if _, err := a.Leaf(t.Context(), "a.example"); err != nil || a.Trouble() != nil {
+	if _, _, err := a.Leaf(t.Context(), "a.example"); err != nil || a.Trouble() != nil {
 		t.Fatal(err, a.Trouble())
 	}
 }
@@ -363,7 +364,7 @@ func TestRootChanges(t *testing.T) {
 	if err := a.renew(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	leaf, err := a.Leaf(t.Context(), "a.example")
+	leaf, _, err := a.Leaf(t.Context(), "a.example")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -409,7 +410,7 @@ func TestConcurrentLeaves(t *testing.T) {
 					a.SetNames([]string{"*.example", "n" + string(rune('a'+n%26)) + ".test"})
 				}
 				name := string(rune('a'+n%5)) + ".example"
-				leaf, err := a.Leaf(t.Context(), name)
+				leaf, _, err := a.Leaf(t.Context(), name)
 				if err != nil || leaf.Leaf.DNSNames[0] != name {
 					t.Errorf("%s: %v", name, err)
 				}
@@ -431,7 +432,7 @@ func BenchmarkLeaf(b *testing.B) {
 	})
 	b.Run("kept", func(b *testing.B) {
 		for b.Loop() {
-			if _, err := a.Leaf(b.Context(), "a.example"); err != nil {
+			if _, _, err := a.Leaf(b.Context(), "a.example"); err != nil {
 				b.Fatal(err)
 			}
 		}

@@ -50,24 +50,25 @@ func (i *intermediate) fresh(now time.Time) bool {
 }
 
 // Leaf returns a certificate for a normalised name and no other, with its key and
-// the intermediate behind it. It makes one if there is none. The error is ErrName,
-// ErrNotReady, or why it could not be made.
-func (a *Authority) Leaf(ctx context.Context, name string) (*tls.Certificate, error) {
+// the intermediate behind it, and the root that signed that one: by the time that a client has
+// taken the certificate, Root may be another. It makes a certificate if there is none. The error is
+// ErrName, ErrNotReady, or why it could not be made.
+func (a *Authority) Leaf(ctx context.Context, name string) (leaf *tls.Certificate, root *x509.Certificate, err error) {
 	i := a.current.Load()
 	if !i.valid(a.opt.Now()) {
-		return nil, a.Ready()
+		return nil, nil, a.Ready()
 	}
 	set := a.names.Load()
 	if set == i.names {
 		if leaf, ok := i.leaves.Get(name); ok {
-			return leaf, nil
+			return leaf, i.root, nil
 		}
 	}
 	switch {
 	case !set.hold(name):
-		return nil, fmt.Errorf("%w: %q", ErrName, name)
+		return nil, nil, fmt.Errorf("%w: %q", ErrName, name)
 	case !i.names.hold(name):
-		return nil, fmt.Errorf("%w: %q is new, and the intermediate for it is not issued yet", ErrNotReady, name)
+		return nil, nil, fmt.Errorf("%w: %q is new, and the intermediate for it is not issued yet", ErrNotReady, name)
 	}
 	made, err, _ := i.making.Do(name, func() (any, error) {
 		if leaf, ok := i.leaves.Get(name); ok {
@@ -80,9 +81,9 @@ func (a *Authority) Leaf(ctx context.Context, name string) (*tls.Certificate, er
 		return leaf, err
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return made.(*tls.Certificate), ctx.Err()
+	return made.(*tls.Certificate), i.root, ctx.Err()
 }
 
 func (i *intermediate) issue(name string, key *ecdsa.PrivateKey) (*tls.Certificate, error) {

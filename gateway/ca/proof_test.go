@@ -123,7 +123,7 @@ func TestInit(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := open(t, Options{Root: f, Names: []string{"a.example"}})
-	leaf, err := a.Leaf(t.Context(), "a.example")
+	leaf, _, err := a.Leaf(t.Context(), "a.example")
 	if err != nil || !a.Root().Equal(made) {
 		t.Fatal(err)
 	}

@@ -189,7 +189,7 @@ func TestVault(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			f := newFakeVault(t, key)
 			a := open(t, Options{Root: f.vault(), Names: []string{"a.example"}})
-			leaf, err := a.Leaf(t.Context(), "a.example")
+			leaf, _, err := a.Leaf(t.Context(), "a.example")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -216,12 +216,20 @@ func TestVaultRotation(t *testing.T) {
 	if err := a.renew(t.Context()); err == nil || !strings.Contains(err.Error(), "another key") {
 		t.Errorf("a certificate over another key: %v", err)
 	}
-	if _, err := a.Leaf(t.Context(), "a.example"); err != nil || !a.Root().Equal(before) {
+	_, root, err := a.Leaf(t.Context(), "a.example")
+	if err != nil || !a.Root().Equal(before) {
 		t.Errorf("what was issued serves on: %v", err)
 	}
 	f.certify()
 	if err := a.renew(t.Context()); err != nil || a.Root().Equal(before) {
 		t.Errorf("the new root: %v", err)
+	}
+	// A client that is still looking at the old chain proves trust in the root of that one.
+	if !root.Equal(before) {
+		t.Errorf("the leaf from before was said to be made under %q, serial %x", root.Subject, root.SerialNumber)
+	}
+	if _, root, err := a.Leaf(t.Context(), "a.example"); err != nil || !root.Equal(a.Root()) {
+		t.Errorf("the leaf from after: %v", err)
 	}
 }
 
@@ -267,7 +275,7 @@ func TestVaultFails(t *testing.T) {
 			if got := pauseAfter(err, retryFirst) - tc.pause; got < retryFirst/2 || got >= 2*retryFirst {
 				t.Errorf("asks again after %s", got+tc.pause)
 			}
-			if _, err := a.Leaf(t.Context(), "a.example"); err != nil || a.Ready() != nil || a.Trouble() == nil {
+			if _, _, err := a.Leaf(t.Context(), "a.example"); err != nil || a.Ready() != nil || a.Trouble() == nil {
 				t.Errorf("leaf %v, ready %v, trouble %v", err, a.Ready(), a.Trouble())
 			}
 			f.instead(nil)

@@ -48,11 +48,11 @@ func selfSigned(t *testing.T) (*tls.Certificate, *x509.Certificate) {
 // leaf is an authority with one certificate, or none.
 type leaf struct{ cert *tls.Certificate }
 
-func (l *leaf) Leaf(context.Context, string) (*tls.Certificate, error) {
+func (l *leaf) Leaf(context.Context, string) (*tls.Certificate, *x509.Certificate, error) {
 	if l.cert == nil {
-		return nil, io.ErrUnexpectedEOF
+		return nil, nil, io.ErrUnexpectedEOF
 	}
-	return l.cert, nil
+	return l.cert, nil, nil
 }
 
 // tlsLab is a lab that decrypts.

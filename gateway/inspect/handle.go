@@ -203,7 +203,8 @@ type refusal struct {
 
 // refused writes a refusal down and renders the answer. A call of a tool is answered as
 // calls are, with status 200: clients of MCP take other statuses for a broken transport (MCP 2025-06-18,
-// Transports, "Sending Messages to the Server").
+// Transports, "Sending Messages to the Server"). In a session of the older transport the answer goes
+// where the client waits for it.
 func (x *exchange) refused(d policy.Decision, message string) (status int, body []byte) {
 	status, ok := statuses[d.Reason]
 	if !ok {
@@ -223,6 +224,9 @@ func (x *exchange) refused(d policy.Decision, message string) (status int, body 
 	if x.messages != nil {
 		if b, err := x.messages.Refuse("egress denied", answer); err == nil && b != nil {
 			status, body = http.StatusOK, b
+			if x.server.sessions.say(x.session(x.head.target), b) {
+				status, body = http.StatusAccepted, nil
+			}
 		}
 	}
 	if message == "" {

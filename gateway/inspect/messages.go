@@ -86,9 +86,7 @@ func (x *exchange) filter(resp *http.Response) error {
 	resp.Header.Del("Content-Length")
 	if isStream {
 		resp.ContentLength = -1
-		s := &filtered{src: resp.Body}
-		s.filter = mcp.NewFilter(&s.out, callable)
-		resp.Body = s
+		resp.Body = x.stream(resp, callable)
 		return nil
 	}
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, mcp.MaxBody+1))
@@ -107,26 +105,3 @@ func (x *exchange) filter(resp *http.Response) error {
 	resp.Body, resp.ContentLength = io.NopCloser(bytes.NewReader(out)), int64(len(out))
 	return nil
 }
-
-// filtered is a stream of events with only what may be seen in it.
-type filtered struct {
-	src    io.ReadCloser
-	filter *mcp.Filter
-	out    bytes.Buffer
-	in     [4 << 10]byte
-}
-
-func (s *filtered) Read(p []byte) (int, error) {
-	for s.out.Len() == 0 {
-		n, err := s.src.Read(s.in[:])
-		if _, ferr := s.filter.Write(s.in[:n]); ferr != nil && s.out.Len() == 0 {
-			return 0, ferr
-		}
-		if err != nil && s.out.Len() == 0 {
-			return 0, err
-		}
-	}
-	return s.out.Read(p)
-}
-
-func (s *filtered) Close() error { return s.src.Close() }

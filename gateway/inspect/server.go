@@ -8,6 +8,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -44,6 +45,7 @@ type Server struct {
 	done        chan struct{}
 	once        sync.Once
 
+	sessions   sessions
 	decryption Decryption
 	front      *tls.Config // nil: nothing is decrypted
 	trust      *trust
@@ -100,7 +102,7 @@ func (s *Server) Close() error {
 // closed. It closes it when ctx ends.
 func (s *Server) ServeFlow(ctx context.Context, client net.Conn, facts policy.Flow, gate Gate) {
 	g := newGuard(client)
-	f := &flow{guard: g, gate: gate, scheme: "http", port: facts.Port, ended: make(chan struct{})}
+	f := &flow{guard: g, gate: gate, scheme: "http", source: facts.Src, port: facts.Port, ended: make(chan struct{})}
 	f.transport = newTransport(gate)
 	defer f.transport.CloseIdleConnections()
 	defer g.Close()
@@ -126,6 +128,7 @@ type flow struct {
 	guard     *guard // nil for HTTP/2
 	gate      Gate
 	scheme    string
+	source    netip.Addr
 	port      uint16
 	transport *http.Transport
 	// authority is the connection's for good: on TLS the server name, else that of the first

@@ -17,9 +17,9 @@ import (
 )
 
 // Certificates issues what decrypted flows are answered with: a certificate for the
-// name that the agent asked for, from an authority that the agent trusts.
+// name that the agent asked for, from an authority that the agent trusts: the root.
 type Certificates interface {
-	Leaf(ctx context.Context, name string) (*tls.Certificate, error)
+	Leaf(ctx context.Context, name string) (leaf *tls.Certificate, root *x509.Certificate, err error)
 }
 
 // Secrets fetches what rules set headers to and documents do not hold.
@@ -34,9 +34,11 @@ type Decryption struct {
 	OriginCAs func() []*x509.Certificate
 	// Secrets may be nil: rules that need one then refuse.
 	Secrets Secrets
-	// Accepted and Rejected are told of clients that took our certificate, and of those that
-	// did not; nil: nobody is.
-	Accepted, Rejected func(facts policy.Flow)
+	// Accepted is told of clients that took our certificate, and of the root that it was
+	// made under; nil: nobody is.
+	Accepted func(facts policy.Flow, root *x509.Certificate)
+	// Rejected is told of those that did not; nil: nobody is.
+	Rejected func(facts policy.Flow)
 }
 
 const (
@@ -132,7 +134,7 @@ func (s *Server) ServeTLS(ctx context.Context, client net.Conn, facts policy.Flo
 		gate.Fail(denial(policy.ReasonNotReady), "this gateway has no certificate authority")
 		return
 	}
-	leaf, err := s.leaf(ctx, facts.Name)
+	leaf, root, err := s.leaf(ctx, facts.Name)
 	if err != nil {
 		gate.Fail(denial(policy.ReasonNotReady), "no certificate for the name: "+err.Error())
 		return
@@ -140,7 +142,7 @@ func (s *Server) ServeTLS(ctx context.Context, client net.Conn, facts policy.Flo
 	defer client.Close()
 	stop := context.AfterFunc(ctx, func() { client.Close() })
 	defer stop()
-	f := &flow{gate: gate, scheme: "https", port: facts.Port, authority: &authority{name: facts.Name}, ended: make(chan struct{})}
+	f := &flow{gate: gate, scheme: "https", source: facts.Src, port: facts.Port, authority: &authority{name: facts.Name}, ended: make(chan struct{})}
 	f.origin = &upstream{server: s, gate: gate, name: facts.Name}
 	f.transport = f.origin.transport()
 	defer f.origin.close()
@@ -160,7 +162,7 @@ func (s *Server) ServeTLS(ctx context.Context, client net.Conn, facts policy.Flo
 	raw.alert = nil
 	state := tc.ConnectionState()
 	if s.decryption.Accepted != nil && !state.DidResume {
-		s.decryption.Accepted(facts)
+		s.decryption.Accepted(facts, root)
 	}
 	f.version = state.Version
 	if state.NegotiatedProtocol == protoH2 {
@@ -173,7 +175,7 @@ func (s *Server) ServeTLS(ctx context.Context, client net.Conn, facts policy.Flo
 }
 
 // leaf fetches a certificate within the time that a client waits.
-func (s *Server) leaf(ctx context.Context, name string) (*tls.Certificate, error) {
+func (s *Server) leaf(ctx context.Context, name string) (*tls.Certificate, *x509.Certificate, error) {
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout/2)
 	defer cancel()
 	return s.decryption.Certificates.Leaf(ctx, name)

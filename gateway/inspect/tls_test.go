@@ -21,6 +21,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -91,10 +92,13 @@ func (a *authorityCert) pool() *x509.CertPool {
 // issuer is a Certificates with one leaf.
 type issuer struct {
 	leaf tls.Certificate
+	root atomic.Pointer[x509.Certificate]
 	err  error
 }
 
-func (i *issuer) Leaf(context.Context, string) (*tls.Certificate, error) { return &i.leaf, i.err }
+func (i *issuer) Leaf(context.Context, string) (*tls.Certificate, *x509.Certificate, error) {
+	return &i.leaf, i.root.Load(), i.err
+}
 
 // rig is a Server that decrypts, between a client that trusts front and origins that back vouches for.
 type rig struct {
@@ -102,17 +106,21 @@ type rig struct {
 	issuer      *issuer
 	server      *Server
 	gate        *fakeGate
+	source      netip.Addr // of the next flow
 	rejected    atomic.Int64
+	accepted    atomic.Pointer[x509.Certificate] // the root of the last handshake
 	flows       sync.WaitGroup
 }
 
 func newRig(t testing.TB) *rig {
 	r := &rig{front: issue(t, nil, ecKey(t), nil), back: issue(t, nil, ecKey(t), nil)}
 	r.issuer = &issuer{leaf: r.front.leaf(t, site)}
+	r.issuer.root.Store(r.front.cert)
 	r.server = New(t.Logf)
 	r.server.Decrypt(Decryption{
 		Certificates: r.issuer, OriginCAs: func() []*x509.Certificate { return []*x509.Certificate{r.back.cert} },
 		Secrets: secrets{}, Rejected: func(policy.Flow) { r.rejected.Add(1) },
+		Accepted: func(_ policy.Flow, root *x509.Certificate) { r.accepted.Store(root) },
 	})
 	r.gate = &fakeGate{permit: map[string]bool{site: true, "other.example": true}, obligations: policy.Obligations{VerifyOrigin: true}}
 	t.Cleanup(func() {
@@ -167,10 +175,11 @@ func (r *rig) raw(t testing.TB) net.Conn {
 		t.Fatal(err)
 	}
 	r.flows.Add(1)
+	facts := policy.Flow{Src: r.source, Port: 443, Name: site}
 	go func() {
 		defer r.flows.Done()
 		defer server.Close() // what the enforcer does in the end
-		r.server.ServeTLS(context.Background(), server, policy.Flow{Port: 443, Name: site}, r.gate)
+		r.server.ServeTLS(context.Background(), server, facts, r.gate)
 	}()
 	t.Cleanup(func() { client.Close() })
 	_ = client.SetDeadline(time.Now().Add(60 * time.Second))
@@ -369,6 +378,25 @@ func (r *rig) fails() (reasons []policy.Reason) {
 		}
 	}
 	return reasons
+}
+
+// TestAccepted has the root change while a client looks at the certificate of the one before: that is
+// the one which the client has shown to trust.
+func TestAccepted(t *testing.T) {
+	r := newRig(t)
+	r.serve(t, r.back.leaf(t, site), true, nil, echo)
+	c := tls.Client(r.raw(t), &tls.Config{ServerName: site, RootCAs: r.front.pool(), VerifyConnection: func(tls.ConnectionState) error {
+		r.issuer.root.Store(r.back.cert)
+		return nil
+	}})
+	if err := c.Handshake(); err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	r.flows.Wait()
+	if got := r.accepted.Load(); got != r.front.cert {
+		t.Errorf("the root that was accepted is said to be %v", got)
+	}
 }
 
 func TestClientRejectsCertificate(t *testing.T) {

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"path/filepath"
 	"time"
@@ -79,9 +80,9 @@ type Decryption struct {
 // shownRejections is how many names the report lists.
 const shownRejections = 20
 
-// proven notes a client that took our certificate.
-func (s *Server) proven(f policy.Flow) {
-	if err := s.proofs.Prove(s.ca.Root(), f.Name, f.Src, time.Now()); err != nil {
+// proven notes a client that took our certificate, which was made under root.
+func (s *Server) proven(f policy.Flow, root *x509.Certificate) {
+	if err := s.proofs.Prove(root, f.Name, f.Src, time.Now()); err != nil {
 		s.log.Named("ca").Warn(err.Error())
 	}
 }

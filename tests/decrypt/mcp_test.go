@@ -69,37 +69,51 @@ func (s *scene) server(t *testing.T, port int, name string, args []string) (call
 // TestMCP has each official SDK as a client of each as a server: a tool that is allowed works,
 // another is refused in the protocol's own words, and it is not even listed.
 func TestMCP(t *testing.T) {
+	mcpSDKs(t, "http", "/mcp", "/mcp", "legacy ['echo'] hello -32040\nauto ['echo'] hello -32040\n", 3)
+}
+
+// TestMCPOlder does the same by HTTP+SSE (MCP 2024-11-05). All answers come on the stream of a GET there, those
+// to the lists and calls of a POST too, and so must a refusal.
+func TestMCPOlder(t *testing.T) {
+	mcpSDKs(t, "sse", "/sse", "/messages", "legacy ['echo'] hello -32040\n", 2)
+}
+
+// mcpSDKs runs each client with each server, on one transport; posts is where calls go to, want
+// what the client of Python prints, and calls how many come to a server, and as many do not.
+func mcpSDKs(t *testing.T, transport, path, posts, want string, calls int) {
 	s := shared.open(t)
-	pythonServer, pythonArgs := python(t, "mcp_server.py")
-	nodeServer, nodeArgs := node(t, "mcp_server.js")
+	pythonServer, pythonArgs := python(t, "mcp_server.py", transport)
+	nodeServer, nodeArgs := node(t, "mcp_server.js", transport)
 	for i, server := range []struct {
 		name, program string
 		args          []string
 	}{{"python", pythonServer, pythonArgs}, {"node", nodeServer, nodeArgs}} {
 		port := 8444 + i
-		calls := s.server(t, port, server.program, server.args)
-		url := fmt.Sprintf("https://%s:%d/mcp", mcpName, port)
-		t.Run("python client, "+server.name+" server", func(t *testing.T) {
-			name, args := python(t, "mcp_client.py", url)
-			out, err := s.run(t, name, args...)
-			if want := "legacy ['echo'] hello -32040\nauto ['echo'] hello -32040\n"; err != nil || out != want {
-				t.Errorf("%v\n%s", err, out)
-			}
-		})
-		t.Run("node client, "+server.name+" server", func(t *testing.T) {
-			name, args := node(t, "mcp_client.js", url)
-			out, err := s.run(t, name, args...)
-			if want := "echo hello -32040\n"; err != nil || out != want {
-				t.Errorf("%v\n%s", err, out)
-			}
-		})
-		if _, err := s.WaitEvent(within(t), func(e *audit.Event) bool {
-			return e.ClassUID == audit.HTTPActivity && e.DispositionID == blocked && e.DstEndpoint.Port == uint16(port) && e.Message == "calls delete_all"
-		}); err != nil {
-			t.Errorf("event of the refused call: %v", err)
+		log := s.server(t, port, server.program, server.args)
+		url := fmt.Sprintf("https://%s:%d%s", mcpName, port, path)
+		for _, client := range []struct{ name, program, want string }{
+			{"python", "mcp_client.py", want}, {"node", "mcp_client.js", "echo hello -32040\n"},
+		} {
+			t.Run(client.name+" client, "+server.name+" server", func(t *testing.T) {
+				run := python
+				if client.name == "node" {
+					run = node
+				}
+				name, args := run(t, client.program, url)
+				out, err := s.run(t, name, args...)
+				if err != nil || out != client.want {
+					t.Errorf("%v\n%s", err, out)
+				}
+			})
 		}
-		said, err := os.ReadFile(calls)
-		if got := strings.Count(string(said), "called echo\n"); err != nil || got != 3 || strings.Contains(string(said), "delete_all") {
+		if _, err := s.WaitEvent(within(t), func(e *audit.Event) bool { // the others are counted with it
+			return e.ClassUID == audit.HTTPActivity && e.DispositionID == blocked && e.DstEndpoint.Port == uint16(port) &&
+				e.Message == "calls delete_all" && strings.HasPrefix(e.HTTPRequest.URL.Path, posts)
+		}); err != nil {
+			t.Errorf("event of the refused calls: %v", err)
+		}
+		said, err := os.ReadFile(log)
+		if got := strings.Count(string(said), "called echo\n"); err != nil || got != calls || strings.Contains(string(said), "delete_all") {
 			t.Errorf("the %s server was called (%v):\n%s", server.name, err, said)
 		}
 	}

@@ -26,15 +26,17 @@ type origin struct {
 	next     chan struct{} // lets /ok/events send its next event
 }
 
-// mount puts an origin on a port of a host, with a certificate for whatever name is asked for.
-func mount(h *lab.Host, addr string, conf *tls.Config, handler http.Handler) error {
+// mount puts an origin on a port of a host, with a certificate for whatever name is asked for. It
+// takes more streams at once than the gateway does. It ends with the host's sockets, if not before.
+func mount(h *lab.Host, addr string, conf *tls.Config, handler http.Handler) (stop func() error, err error) {
 	l, err := h.Listen(addr)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	srv := &http.Server{Handler: handler, TLSConfig: conf, ErrorLog: log.New(io.Discard, "", 0)}
-	go srv.ServeTLS(l, "", "") // ends with the host's sockets
-	return nil
+	srv := &http.Server{Handler: handler, TLSConfig: conf, ErrorLog: log.New(io.Discard, "", 0),
+		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: 1000}}
+	go srv.ServeTLS(l, "", "")
+	return srv.Close, nil
 }
 
 // seen returns the requests whose path begins so.

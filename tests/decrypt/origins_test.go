@@ -100,7 +100,7 @@ func TestOriginCertificates(t *testing.T) {
 		label, _, _ := strings.Cut(h.ServerName, ".")
 		return certs[label], nil
 	}}
-	if err := mount(s.Host(lab.Internet), ":8447", conf, o); err != nil {
+	if _, err := mount(s.Host(lab.Internet), ":8447", conf, o); err != nil {
 		t.Fatal(err)
 	}
 	s.both(t, func(t *testing.T, c *http.Client, proto string) {

@@ -25,7 +25,7 @@ func ruleset() string {
 		"threatGroups:\n", `  - name: judged
     urls: [{host: "*.decrypted.example", methods: [GET, POST, PUT], paths: ["/ok", "/ok/**"]},
            {host: `+grpcName+`, methods: [POST], paths: ["/grpc.testing.TestService/UnaryCall", "/grpc.testing.TestService/Streaming*", "/grpc.testing.TestService/FullDuplexCall"]}]
-    mcp: [{host: `+mcpName+`, allowTools: [echo]}]
+    mcp: [{host: `+mcpName+`, allowTools: [echo]}, {host: `+mcpName+`, paths: [/sse, /messages, /messages/], allowTools: [echo]}]
   - name: spliced
     fqdns: [`+splicedName+`]
 threatGroups:
@@ -62,7 +62,7 @@ func newScene(opt lab.Options) (*scene, error) {
 	if s.attacker, err = l.Host(lab.Attacker).Capture(); err != nil {
 		return nil, errors.Join(err, l.Down())
 	}
-	if err := mount(l.Host(lab.Internet), ":8443", l.CA.ServerConfig(), s.origin); err != nil {
+	if _, err := mount(l.Host(lab.Internet), ":8443", l.CA.ServerConfig(), s.origin); err != nil {
 		return nil, errors.Join(err, l.Down())
 	}
 	for _, name := range []string{"*.decrypted.example", splicedName} {

@@ -20,6 +20,7 @@ const (
 	Trusted      State = "trusted"       // decrypted, and this image's trust store accepts it
 	Untrusted    State = "untrusted"     // decrypted, and the trust store does not
 	NotDecrypted State = "not-decrypted" // answered with a certificate that is not from our root
+	WrongTime    State = "wrong-time"    // decrypted, but by the clock here, the certificate is not valid now
 	Unreachable  State = "unreachable"   // no certificate came
 )
 
@@ -102,6 +103,12 @@ func (c *Canary) judge(chain []*x509.Certificate) (State, []string, error) {
 		opts.CurrentTime = c.Now()
 	}
 	if _, err := chain[0].Verify(opts); err != nil {
+		// Whose it is does not depend on the time: it is asked again at one that all of the chain holds
+		// to be valid, if any.
+		opts.CurrentTime = begins(append([]*x509.Certificate{c.Root}, chain...))
+		if _, once := chain[0].Verify(opts); once == nil {
+			return WrongTime, sent, fmt.Errorf("this certificate is from our root, and either the clock here is wrong or the gateway's: %w", err)
+		}
 		return NotDecrypted, sent, fmt.Errorf("this certificate is not from our root: %w", err)
 	}
 	opts.Roots = nil // the system's
@@ -112,4 +119,14 @@ func (c *Canary) judge(chain []*x509.Certificate) (State, []string, error) {
 		return Untrusted, sent, fmt.Errorf("the trust store does not accept it: %w", err)
 	}
 	return Trusted, sent, nil
+}
+
+// begins is when the last of some certificates becomes valid.
+func begins(certs []*x509.Certificate) (at time.Time) {
+	for _, c := range certs {
+		if c.NotBefore.After(at) {
+			at = c.NotBefore
+		}
+	}
+	return at
 }

@@ -34,7 +34,8 @@ func serve(t *testing.T, root ca.Root, names ...string) (addr string, end <-chan
 		}
 		defer conn.Close()
 		done <- tls.Server(conn, &tls.Config{GetCertificate: func(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
-			return a.Leaf(h.Context(), h.ServerName)
+			leaf, _, err := a.Leaf(h.Context(), h.ServerName)
+			return leaf, err
 		}}).Handshake()
 	}()
 	return ln.Addr().String(), done
@@ -55,7 +56,10 @@ func TestCanary(t *testing.T) {
 		{"an image without the root", files, other, time.Time{}, Untrusted},
 		{"the system's store, which cannot know it", files, nil, time.Time{}, Untrusted},
 		{"spliced", otherFiles, other.With(ours), time.Time{}, NotDecrypted},
-		{"a clock that is years ahead", files, ours, time.Now().AddDate(5, 0, 0), NotDecrypted},
+		{"a clock that is years ahead", files, ours, time.Now().AddDate(5, 0, 0), WrongTime},
+		{"a clock that is a week behind", files, ours, time.Now().AddDate(0, 0, -7), WrongTime},
+		{"such a clock, without the root", files, other, time.Now().AddDate(5, 0, 0), WrongTime},
+		{"spliced, and such a clock", otherFiles, ours, time.Now().AddDate(5, 0, 0), NotDecrypted},
 	} {
 		t.Run(tc.what, func(t *testing.T) {
 			addr, end := serve(t, tc.root, host)

@@ -107,6 +107,9 @@ func filterMessage(raw json.RawMessage, callable Callable) (out json.RawMessage,
 type Filter struct {
 	to       io.Writer
 	callable Callable
+	// Endpoint is told, before the client is, where the stream has it post its messages (MCP 2024-11-05,
+	// Transports, "HTTP with SSE"); nil: nobody is.
+	Endpoint func(uri string)
 
 	raw    []byte // of the event so far
 	lines  []span // of raw, without their ends
@@ -194,6 +197,9 @@ func (f *Filter) dispatch() error {
 		}
 	}
 	data = bytes.TrimSuffix(data, []byte("\n"))
+	if event == "endpoint" && f.Endpoint != nil {
+		f.Endpoint(string(data))
+	}
 	filtered := data
 	if (event == "" || event == "message") && len(data) > 0 {
 		var err error

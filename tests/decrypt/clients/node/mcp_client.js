@@ -1,11 +1,13 @@
 // Lists a server's tools, calls one that is allowed and one that is not.
 'use strict';
 const { Client } = require('@modelcontextprotocol/sdk/client/index.js');
+const { SSEClientTransport } = require('@modelcontextprotocol/sdk/client/sse.js');
 const { StreamableHTTPClientTransport } = require('@modelcontextprotocol/sdk/client/streamableHttp.js');
 
 (async () => {
   const client = new Client({ name: 'test', version: '1' });
-  await client.connect(new StreamableHTTPClientTransport(new URL(process.argv[2])));
+  const url = new URL(process.argv[2]);
+  await client.connect(url.pathname === '/sse' ? new SSEClientTransport(url) : new StreamableHTTPClientTransport(url));
   const tools = (await client.listTools()).tools.map((t) => t.name).sort();
   const answer = await client.callTool({ name: 'echo', arguments: { text: 'hello' } });
   let denied = 'called';

@@ -4,12 +4,15 @@ import sys
 
 import anyio
 from mcp.client import Client
+from mcp.client.sse import sse_client
 from mcp.shared.exceptions import MCPError
 
 
 async def main():
-    for mode in "legacy", "auto":
-        async with Client(sys.argv[1], mode=mode) as client:
+    url = sys.argv[1]
+    older = url.endswith("/sse")
+    for mode in ["legacy"] if older else ["legacy", "auto"]:
+        async with Client(sse_client(url) if older else url, mode=mode) as client:
             tools = sorted(t.name for t in (await client.list_tools()).tools)
             answer = await client.call_tool("echo", {"text": "hello"})
             try:

@@ -1,4 +1,4 @@
-"""An MCP server with two tools over HTTPS: port, certificate, key. Prints what is called."""
+"""An MCP server with two tools over HTTPS: transport (sse or http), port, certificate, key. Prints what is called."""
 
 import sys
 
@@ -21,7 +21,8 @@ def delete_all() -> str:
     return "gone"
 
 
-app = server.streamable_http_app(transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False))
-port, cert, key = sys.argv[1:]
+transport, port, cert, key = sys.argv[1:]
+make = server.sse_app if transport == "sse" else server.streamable_http_app
+app = make(transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False))
 config = uvicorn.Config(app, host="0.0.0.0", port=int(port), ssl_certfile=cert, ssl_keyfile=key, log_level="warning")
 uvicorn.Server(config).run()
