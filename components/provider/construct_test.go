@@ -124,7 +124,7 @@ func TestConstruct(t *testing.T) {
 			"location": text("eastus2"), "resourceGroupName": text("rg"), "subnetId": text("subnet"), "address": text("10.20.0.4"), "agentPrefixes": list("10.20.1.0/24"), "bundleFile": text("b.tar.gz"),
 		}, []string{"resourceGroupName", "subnetId"}, []string{"address", "vmIds", "policyUrl", "attestationUrl", "egressAddress"}, "VirtualMachine"},
 		{"FoundrySpoke", map[string]property.Value{
-			"location": text("eastus2"), "bundleFile": text("b.tar.gz"), "resourceGroupName": text("rg"),
+			"location": text("eastus2"), "bundleFile": text("b.tar.gz"), "ruleset": standardRuleset(), "resourceGroupName": text("rg"),
 			"peerings":   property.New([]property.Value{object(map[string]property.Value{"remoteVnetId": text("hub"), "prefixes": list("10.30.0.0/16"), "useRemoteGateways": property.New(true)})}),
 			"gateway":    object(map[string]property.Value{"vmSize": text("Standard_D4s_v5"), "zones": list("1")}),
 			"canary":     object(map[string]property.Value{"image": text("registry.example/bulkhead:1")}),

@@ -1,0 +1,52 @@
+package twin
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/pulumi/pulumi/sdk/v3/go/common/apitype"
+)
+
+// TestOptions: a spoke with everything that the standard one leaves out, a change of what its
+// tools may call, and its end.
+func TestOptions(t *testing.T) {
+	s := newSpoke(t)
+	options := []string{
+		"dnsClosure: both", `canary: {image: "registry.example/bulkhead:1", decrypted: api.github.com, schedule: "0 * * * *"}`,
+		`adjacentPrefixes: [10.30.0.0/16]`, "gateway: {zones: ['1'], hsm: true}",
+	}
+	s.write(options...)
+	s.Up().OK()
+	s.Up().Unchanged()
+	s.Refresh().Unchanged()
+	for kind, want := range map[string]int{
+		"Microsoft.App/jobs": 1, "Microsoft.App/managedEnvironments": 1, "Microsoft.Network/dnsResolverPolicies": 1,
+		"Microsoft.Network/dnsResolverDomainLists": 2, "Microsoft.Network/virtualNetworks/subnets": 4,
+	} {
+		if got := s.exists(kind); len(got) != want {
+			t.Errorf("%d of %s, want %d: %v", len(got), kind, want, got)
+		}
+	}
+
+	// What a policy change touches: the ruleset, its attestation and the list of names. Nothing
+	// that agents live in is replaced, or even updated.
+	s.write(append(options, "toolCalls: [api.github.com, api.contoso.com]")...)
+	changed := s.Up().OK()
+	touched := []string{"Attestation", "DnsResolverDomainList", "Ruleset"}
+	for _, kind := range touched {
+		if !slices.ContainsFunc(changed.Steps, func(step apitype.StepEventMetadata) bool { return strings.HasSuffix(step.Type, ":"+kind) }) {
+			t.Errorf("no %s is updated: %v", kind, changed.Steps)
+		}
+	}
+	for _, step := range changed.Steps {
+		if kind := step.Type[strings.LastIndex(step.Type, ":")+1:]; step.Op != apitype.OpUpdate || !slices.Contains(touched, kind) {
+			t.Errorf("%s: %s", step.URN, step.Op)
+		}
+	}
+	s.Up().Unchanged()
+	s.Destroy().OK()
+	if left := s.Resources(); len(left) != 0 {
+		t.Errorf("left: %v", left)
+	}
+}
