@@ -1,7 +1,6 @@
 package azurenative
 
 import (
-	"errors"
 	"maps"
 	"path/filepath"
 	"reflect"
@@ -78,8 +77,8 @@ func (s *stack) try(token, name string, in props) (made, error) {
 		s.t.Fatalf("%s %s: preview: %v", token, name, err)
 	}
 	res, err := s.server.Create(p.CreateRequest{Urn: urn(token, name), Properties: checked})
-	if res.PartialState != nil {
-		err = errors.New(strings.Join(res.PartialState.Reasons, ", "))
+	if res.PartialState != nil && err == nil {
+		s.t.Fatalf("%s %s: a partial state without an error, which the engine's side does not survive", token, name)
 	}
 	return made{urn(token, name), res.ID, checked, res.Properties}, err
 }

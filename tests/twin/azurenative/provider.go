@@ -129,13 +129,15 @@ func (r *resource) before(in map[string]any) map[string]any {
 	return out
 }
 
-// throttled is how often a throttled request is sent again.
-const throttled = 8
+// attempts is how often a request is sent where Azure throttles it or no reply comes: what azcore
+// does by itself (azcore/runtime, policy_retry.go), and autorest before it.
+const attempts = 4
 
-// retry sends again what Azure throttled, at once: the twin's clock is not a test's.
+// retry sends again at once: the twin's clock is not a test's. A PUT whose reply was lost is sent
+// anew, and finds there what it made; only a provider that dies leaves something unrecorded.
 func retry[T any](f func() (T, error)) (result T, err error) {
-	for range throttled {
-		if result, err = f(); arm.Code(err) != "TooManyRequests" {
+	for range attempts {
+		if result, err = f(); arm.Code(err) != "TooManyRequests" && !errors.Is(err, arm.ErrLost) {
 			break
 		}
 	}

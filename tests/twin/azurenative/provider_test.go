@@ -183,18 +183,31 @@ func TestPreview(t *testing.T) {
 	}
 }
 
-// TestWhatIsThereIsNotCreated: the real provider looks first, and so a reply that was lost is
-// found by the next try of a resource whose name is the program's.
-func TestWhatIsThereIsNotCreated(t *testing.T) {
+// TestLostReplies: the provider asks again and finds what it made. If it never hears, or dies, the
+// next try of a resource whose name is the program's meets what is there, and refuses.
+func TestLostReplies(t *testing.T) {
 	s := newSpoke(t)
-	if err := s.control.Inject(arm.Fault{Type: "Microsoft.Network/virtualNetworks/subnets", Operation: "create", Mode: arm.Lost}); err != nil {
-		t.Fatal(err)
+	subnet := "Microsoft.Network/virtualNetworks/subnets"
+	lose := func(times int) {
+		t.Helper()
+		if err := s.control.Inject(arm.Fault{Type: subnet, Mode: arm.Lost, Times: times}); err != nil {
+			t.Fatal(err)
+		}
 	}
-	in := props{"resourceGroupName": s.group.get("name"), "virtualNetworkName": s.vnet.get("name"), "addressPrefix": "10.20.9.0/24"}
-	if _, err := s.try("network:Subnet", "late", in); err == nil || !strings.Contains(err.Error(), "connection reset") {
-		t.Fatal(err)
+	in := func(prefix string) props {
+		return props{"resourceGroupName": s.group.get("name"), "virtualNetworkName": s.vnet.get("name"), "addressPrefix": prefix}
 	}
-	if _, err := s.try("network:Subnet", "late", in); err == nil || !strings.Contains(err.Error(), "cannot create already existing resource") {
+	lose(1)
+	m := s.make("network:Subnet", "once", in("10.20.9.0/24"))
+	lose(1)
+	if err := s.server.Delete(p.DeleteRequest{ID: m.id, Urn: m.urn}); err != nil {
+		t.Error(err)
+	}
+	lose(attempts)
+	if _, err := s.try("network:Subnet", "late", in("10.20.10.0/24")); err == nil || !strings.Contains(err.Error(), "connection reset") {
+		t.Error(err)
+	}
+	if _, err := s.try("network:Subnet", "late", in("10.20.10.0/24")); err == nil || !strings.Contains(err.Error(), "cannot create already existing resource") {
 		t.Error(err)
 	}
 }
