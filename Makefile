@@ -37,7 +37,7 @@ sdks: ## sdk/ for Go, TypeScript, Python, C# and Java from schema.json; sdk/node
 	$(GO) run ./sdk/gen -version $(VERSION)
 	cd sdk/gen/java && $(GO) run . -version $(VERSION)
 	cd sdk/gen/dotnet && $(GO) run . -version $(VERSION)
-	cd sdk/nodejs && npm install --silent --ignore-scripts --no-package-lock --no-audit --no-fund && npx tsc && cp package.json README.md bin/
+	cd sdk/nodejs && npm install --silent --ignore-scripts --no-package-lock --no-audit --no-fund && npx tsc && cp package.json README.md bin/ && rm -rf node_modules
 
 bundle: ## the gateway's release archive in dist/: what a gateway's machine fetches
 	@rm -rf dist/bundle && mkdir -p dist/bundle/bin dist/bundle/systemd

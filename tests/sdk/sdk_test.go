@@ -77,23 +77,62 @@ func same(t *testing.T, want, got string) {
 
 // TestTypeScript compiles the SDK and loads it.
 func TestTypeScript(t *testing.T) {
-	dir, schema := t.TempDir(), absolute(t, root+"/schema.json")
-	if err := os.CopyFS(dir, os.DirFS(root+"/sdk/nodejs")); err != nil {
-		t.Fatal(err)
-	}
-	modules := installed(t, "bin/twin/node/node_modules")
-	if err := os.Symlink(modules, filepath.Join(dir, "node_modules")); err != nil {
-		t.Fatal(err)
-	}
-	run(t, dir, nil, filepath.Join(modules, ".bin", "tsc"), "-p", ".")
-	// What is published is the folder bin, with the package's description in it.
-	run(t, dir, nil, "cp", "package.json", "bin/")
+	dir, schema := compiled(t), absolute(t, root+"/schema.json")
 	run(t, dir, nil, "node", "-e", `
 const bulkhead = require("./bin");
 for (const token of Object.keys(require(process.argv[1]).resources)) {
 	const name = token.split(":").pop();
 	if (typeof bulkhead[name] !== "function") throw new Error("no " + name);
 }`, schema)
+}
+
+// compiled is a copy of the SDK of TypeScript with what is published of it in bin, as make sdks
+// leaves it.
+func compiled(t *testing.T) string {
+	dir, modules := t.TempDir(), installed(t, "bin/twin/node/node_modules")
+	if err := os.CopyFS(dir, os.DirFS(root+"/sdk/nodejs")); err != nil {
+		t.Fatal(err)
+	}
+	for _, left := range []string{"bin", "node_modules"} { // by make sdks
+		if err := os.RemoveAll(filepath.Join(dir, left)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink(modules, filepath.Join(dir, "node_modules")); err != nil {
+		t.Fatal(err)
+	}
+	run(t, dir, nil, filepath.Join(modules, ".bin", "tsc"), "-p", ".")
+	run(t, dir, nil, "cp", "package.json", "bin/")
+	return dir
+}
+
+// TestTypeScriptExamples compiles the examples with the SDK, and with the real package of
+// azure-native where they use it.
+func TestTypeScriptExamples(t *testing.T) {
+	modules := installed(t, "bin/twin/node/node_modules")
+	sdk := compiled(t)
+	for _, example := range []string{"typescript", "foundry"} {
+		t.Run(example, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := os.CopyFS(dir, os.DirFS(root+"/examples/"+example)); err != nil {
+				t.Fatal(err)
+			}
+			own := filepath.Join(dir, "node_modules")
+			for name, target := range map[string]string{
+				"@bulkhead-dev/bulkhead": filepath.Join(sdk, "bin"),
+				"@pulumi":                filepath.Join(modules, "@pulumi"),
+				"@types":                 filepath.Join(modules, "@types"),
+			} {
+				if err := os.MkdirAll(filepath.Dir(filepath.Join(own, name)), 0o755); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.Symlink(target, filepath.Join(own, name)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			run(t, dir, nil, filepath.Join(modules, ".bin", "tsc"), "-p", ".")
+		})
+	}
 }
 
 // TestPython installs the SDK and imports it.

@@ -16,7 +16,8 @@ func (e *Engine) TypeScript(dir string) *Stack {
 	e.must(locked(filepath.Join(Root(), "bin", "twin"), func() error {
 		// The compiler looks for modules above the source.
 		source, sdk := filepath.Join(filepath.Dir(modules), "sdk"), filepath.Join(modules, "@bulkhead-dev", "bulkhead")
-		if err := errors.Join(os.RemoveAll(source), os.RemoveAll(sdk), os.CopyFS(source, os.DirFS(filepath.Join(Root(), "sdk", "nodejs")))); err != nil {
+		if err := errors.Join(os.RemoveAll(source), os.RemoveAll(sdk), os.CopyFS(source, os.DirFS(filepath.Join(Root(), "sdk", "nodejs"))),
+			os.RemoveAll(filepath.Join(source, "node_modules"))); err != nil { // left by make sdks
 			return err
 		}
 		if err := command("", nil, filepath.Join(modules, ".bin", "tsc"), "-p", source, "--outDir", sdk); err != nil {
