@@ -85,7 +85,7 @@ var mayKnow = map[string][]string{
 	"tests/twin/resource": {},
 	// What lives in the lab is a state in Azure's JSON, whoever made it.
 	"tests/twin/boot":         {"gateway/policy", "components/preflight/routes", "tests/lab", "tests/twin/front"},
-	"tests/twin/subscription": {"tests/twin/arm", "tests/twin/planes", "tests/twin/front", "tests/twin/identity", "tests/twin/vault", "tests/twin/blobs"},
+	"tests/twin/subscription": {"gateway/policy", "gateway/policyblob", "tests/twin/arm", "tests/twin/planes", "tests/twin/front", "tests/twin/identity", "tests/twin/vault", "tests/twin/blobs"},
 
 	"components/preflight":        {"gateway/policy"},
 	"components/preflight/routes": {},

@@ -20,6 +20,10 @@
 // 169.254.169.254. A demonstration in the lab cannot promise more than a virtual
 // network would keep.
 //
+// Another virtual network is another description, see [Network]: subnets with their own
+// routing tables, and security groups that the fabric enforces. tests/twin/boot makes them out of
+// what Pulumi deployed.
+//
 // Unlike Azure, the fabric delivers packets with a forged source, so that tests
 // see what the gateway itself does about them.
 //
