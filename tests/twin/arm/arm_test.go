@@ -154,6 +154,7 @@ func TestFaults(t *testing.T) {
 		{Before, "InternalServerError", false, ""},
 		{Throttle, "TooManyRequests", false, ""},
 		{Lost, "ConnectionReset", true, "Succeeded"},
+		{Died, "Unrecorded", true, "Succeeded"},
 		{Accepted, "InternalExecutionError", true, "Failed"},
 	} {
 		t.Run(string(c.mode), func(t *testing.T) {

@@ -121,6 +121,8 @@ func (c *Control) upsert(id string, next func(old Object) (Object, error)) (resu
 		switch mode {
 		case Lost:
 			failed = ErrLost
+		case Died:
+			failed = errDied
 		case Accepted:
 			failed = &Error{Status: 200, Code: "InternalExecutionError", Message: "An internal execution error occurred. Please retry later.", Accepted: true}
 		}
@@ -160,8 +162,11 @@ func (c *Control) Delete(id string) error {
 		if err := s.remove(parsed); err != nil {
 			return err
 		}
-		if mode == Lost || mode == Accepted {
+		switch mode {
+		case Lost, Accepted:
 			failed = ErrLost
+		case Died:
+			failed = errDied
 		}
 		return nil
 	})

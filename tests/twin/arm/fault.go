@@ -23,8 +23,10 @@ const (
 	// Accepted: it was done and then failed on Azure's side, as long-running operations do. The
 	// resource is there, and its state is Failed.
 	Accepted Mode = "accepted"
-	// Lost: it was done, but whoever asked never heard.
+	// Lost: it was done, but the reply did not arrive. Azure's libraries ask again.
 	Lost Mode = "lost"
+	// Died: it was done, and whoever asked ended before it could be written down.
+	Died Mode = "died"
 	// Throttle: nothing was done, and it may be tried again.
 	Throttle Mode = "throttle"
 )
@@ -62,6 +64,7 @@ func (s *State) fault(id ID, operation string) Mode {
 var ErrLost = failure(0, "ConnectionReset", "read: connection reset by peer")
 
 var (
+	errDied      = failure(0, "Unrecorded", "the provider ended before the reply came")
 	errThrottled = failure(429, "TooManyRequests", "The request is being throttled as the limit has been reached for operation type. For more information, see aka.ms/throttlingerror.")
 	errInternal  = failure(500, "InternalServerError", "The server encountered an internal error. Please retry the request.")
 )
