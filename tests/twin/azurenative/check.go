@@ -13,13 +13,13 @@ import (
 )
 
 // check holds a program's properties to the SDK's types, and fills in the name and the location.
-func (n *native) check(_ context.Context, req p.CheckRequest) (p.CheckResponse, error) {
+func (n *native) check(ctx context.Context, req p.CheckRequest) (p.CheckResponse, error) {
 	r, err := lookup(string(req.Urn.Type()))
 	if err != nil {
 		return p.CheckResponse{}, err
 	}
 	in := plainMap(req.Inputs)
-	if err := n.name(r, in, plainMap(req.State), req.Urn.Name(), req.RandomSeed); err != nil {
+	if err := n.name(r, in, plainMap(req.State), req.Urn.Name(), seed(ctx, req)); err != nil {
 		return p.CheckResponse{}, err
 	}
 	n.locate(r, in)

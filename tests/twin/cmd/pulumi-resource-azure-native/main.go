@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"os"
 
-	p "github.com/pulumi/pulumi-go-provider"
-
 	"github.com/bulkhead-dev/bulkhead/tests/twin/arm"
 	"github.com/bulkhead-dev/bulkhead/tests/twin/azurenative"
 )
@@ -30,9 +28,5 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	provider, err := azurenative.New(control)
-	if err != nil {
-		return err
-	}
-	return p.RunProvider(ctx, "azure-native", azurenative.Version, provider)
+	return azurenative.Serve(ctx, control)
 }
