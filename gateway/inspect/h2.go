@@ -9,7 +9,8 @@ import (
 const (
 	// maxStreams bounds the requests of one connection that are under way.
 	maxStreams = 256
-	// The bodies of uploads that nobody takes wait in buffers of these sizes.
+	// The bodies of uploads that nobody takes wait in buffers of these sizes. Four that are stuck
+	// hold up the other uploads of their connection, and no other connection.
 	connectionBuffer = 2 << 20
 	streamBuffer     = 512 << 10
 )

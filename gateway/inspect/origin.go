@@ -234,7 +234,8 @@ func (o *upstream) transport() *http.Transport {
 	t.DialContext, t.DialTLSContext = refuseDial, o.connect
 	t.ForceAttemptHTTP2 = true
 	t.HTTP2 = &http.HTTP2Config{
-		StrictMaxConcurrentRequests:   true, // wait for the origin rather than dial again
+		StrictMaxConcurrentRequests: true, // wait for the origin rather than dial again
+		// Eight answers that their client does not take hold up the others of the flow.
 		MaxReceiveBufferPerConnection: 8 << 20,
 		MaxReceiveBufferPerStream:     1 << 20,
 		MaxReadFrameSize:              64 << 10,

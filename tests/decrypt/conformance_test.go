@@ -37,4 +37,5 @@ func TestWebSocketConformance(t *testing.T) {
 		log, _ := os.ReadFile(said)
 		t.Fatalf("%v\n%s\nthe server said:\n%s", err, out, log)
 	}
+	s.request(t, mcpName, "GET", "/ok/autobahn") // so the gateway has looked inside
 }

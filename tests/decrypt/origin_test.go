@@ -27,14 +27,15 @@ type origin struct {
 }
 
 // mount puts an origin on a port of a host, with a certificate for whatever name is asked for. It
-// takes more streams at once than the gateway does. It ends with the host's sockets, if not before.
+// takes more streams at once than the gateway does, and by itself lets no upload that it does not read hold up
+// others on the connection, as net/http's defaults do. It ends with the host's sockets, if not before.
 func mount(h *lab.Host, addr string, conf *tls.Config, handler http.Handler) (stop func() error, err error) {
 	l, err := h.Listen(addr)
 	if err != nil {
 		return nil, err
 	}
 	srv := &http.Server{Handler: handler, TLSConfig: conf, ErrorLog: log.New(io.Discard, "", 0),
-		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: 1000}}
+		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: 1000, MaxReceiveBufferPerConnection: 16 << 20}}
 	go srv.ServeTLS(l, "", "")
 	return srv.Close, nil
 }
