@@ -16,7 +16,6 @@ import (
 	"github.com/bulkhead-dev/bulkhead/gateway/policyblob"
 	"github.com/bulkhead-dev/bulkhead/tests/lab"
 	"github.com/bulkhead-dev/bulkhead/tests/lab/killchain"
-	"github.com/bulkhead-dev/bulkhead/tests/twin/arm"
 	"github.com/bulkhead-dev/bulkhead/tests/twin/boot"
 	"github.com/bulkhead-dev/bulkhead/tests/twin/engine"
 	"github.com/bulkhead-dev/bulkhead/tests/twin/planes"
@@ -73,10 +72,6 @@ func (d *demo) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.sub.Close()) }()
-	// A person deploys here, not a pipeline.
-	if err := d.sub.Control.Edit(func(s *arm.State) error { s.Settings.Deployer.Type = "User"; return nil }); err != nil {
-		return err
-	}
 	defer func() {
 		if d.spoke != nil {
 			err = errors.Join(err, d.spoke.Down())
