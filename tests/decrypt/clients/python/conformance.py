@@ -12,6 +12,7 @@ import sys
 from kosoku import FailureError, run_fuzzingclient
 
 address, name, port, path, *cases = sys.argv[1:]
+relays = set()
 
 
 async def copy(source, to):
@@ -26,11 +27,15 @@ async def copy(source, to):
 
 
 async def relay(source, to):
+    relays.add(asyncio.current_task())
     tls = ssl.create_default_context()
     server_source, server_to = await asyncio.open_connection(address, int(port), ssl=tls, server_hostname=name)
     head = await source.readuntil(b"\r\n\r\n")
     server_to.write(re.sub(rb"(?im)^Host: [^\r]*", f"Host: {name}:{port}".encode(), head, count=1))
-    await asyncio.gather(copy(source, server_to), copy(server_source, to))
+    try:
+        await asyncio.gather(copy(source, server_to), copy(server_source, to))
+    except asyncio.CancelledError:
+        pass  # the suite is done
 
 
 async def main():
@@ -40,6 +45,9 @@ async def main():
         results = await run_fuzzingclient(url, cases, concurrency=4)
     except FailureError as failure:
         results = failure.results
+    for task in relays:
+        task.cancel()
+    await asyncio.gather(*relays)
     print(len(results))
     for r in results:
         if not r.passed:
