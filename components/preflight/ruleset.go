@@ -218,7 +218,12 @@ func (v *view) infrastructure(inClassA bool) {
 		for _, g := range doc.SmartGroups {
 			for _, c := range g.CIDRs {
 				if contains(space, c) {
-					d := compiled.Decide(&policy.Flow{Stage: policy.StagePacket, Src: src, Dst: c.Addr(), Proto: policy.TCP, Port: 443})
+					flow := policy.Flow{Stage: policy.StagePacket, Src: src, Dst: c.Addr(), Proto: policy.TCP, Port: 443}
+					d := compiled.Decide(&flow)
+					if d.Permitted() && d.Pending == policy.PendingName { // a rule above looks at names, and the platform's claim none
+						flow.Stage, flow.Wire = policy.StageName, policy.WireTLS
+						d = compiled.Decide(&flow)
+					}
 					permitted = permitted || d.Permitted() && d.Pending == ""
 				}
 			}
