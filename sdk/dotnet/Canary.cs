@@ -82,7 +82,7 @@ namespace BulkheadDev.Bulkhead
         public string? Denied { get; set; }
 
         /// <summary>
-        /// Reference of an image that has the bulkhead program in it. The gateway has to permit its registry to the canary.
+        /// Reference of an image that has the bulkhead program in it. The gateway has to permit its registry to the canary, and the hosts that the registry sends to for its layers.
         /// </summary>
         [Input("image", required: true)]
         public string Image { get; set; } = null!;

@@ -249,6 +249,12 @@ namespace BulkheadDev.Bulkhead
         [Input("inspection")]
         public bool? Inspection { get; set; }
 
+        /// <summary>
+        /// Judge in each preview what is in Azure already, beside what is planned. It takes some minutes. Default: only what is planned is judged.
+        /// </summary>
+        [Input("liveGuards")]
+        public Input<Inputs.LiveGuardsArgs>? LiveGuards { get; set; }
+
         [Input("localPrefixes")]
         private InputList<string>? _localPrefixes;
 

@@ -112,7 +112,7 @@ export interface CanaryArgs {
      */
     denied?: string;
     /**
-     * Reference of an image that has the bulkhead program in it. The gateway has to permit its registry to the canary.
+     * Reference of an image that has the bulkhead program in it. The gateway has to permit its registry to the canary, and the hosts that the registry sends to for its layers.
      */
     image: string;
     /**

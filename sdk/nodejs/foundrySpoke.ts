@@ -122,6 +122,7 @@ export class FoundrySpoke extends pulumi.ComponentResource {
             resourceInputs["gatewayAddress"] = args?.gatewayAddress;
             resourceInputs["gatewayPrefix"] = args?.gatewayPrefix;
             resourceInputs["inspection"] = args?.inspection;
+            resourceInputs["liveGuards"] = args?.liveGuards;
             resourceInputs["localPrefixes"] = args?.localPrefixes;
             resourceInputs["location"] = args?.location;
             resourceInputs["peerings"] = args?.peerings;
@@ -237,6 +238,10 @@ export interface FoundrySpokeArgs {
      * Make a root certificate, so that the ruleset can judge single requests. Default: true.
      */
     inspection?: boolean;
+    /**
+     * Judge in each preview what is in Azure already, beside what is planned. It takes some minutes. Default: only what is planned is judged.
+     */
+    liveGuards?: pulumi.Input<inputs.LiveGuardsArgs | undefined>;
     /**
      * Prefixes within the virtual network that agents reach without the gateway, beside the private endpoints' subnet.
      */

@@ -2,6 +2,8 @@ package twin
 
 import (
 	"maps"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -61,4 +63,34 @@ func nameless(inputs map[string]any) map[string]any {
 		}
 	}
 	return inputs
+}
+
+// TestClone: the program in the root of a clone finds the plugin that make build leaves in bin,
+// and needs no configuration but the release.
+func TestClone(t *testing.T) {
+	e := engine.New(t, azureNative)
+	e.Setenv(newSubscription(t).Environment(planes.Deployer)...)
+	plugin, err := engine.Program(bulkhead.Package)
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err := os.ReadFile(filepath.Join(engine.Root(), "Pulumi.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "Pulumi.yaml"), program, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "bin"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(plugin, filepath.Join(dir, "bin", "pulumi-resource-bulkhead")); err != nil {
+		t.Fatal(err)
+	}
+	s := e.Project(dir)
+	s.SetConfig("bundleFile", release(t, "0.1.0"))
+	if run := s.Preview().OK(); run.Step("spoke-agents") == nil {
+		t.Errorf("no agents' subnet\n%s", run.Text)
+	}
 }

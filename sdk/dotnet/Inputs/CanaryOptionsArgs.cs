@@ -29,7 +29,7 @@ namespace BulkheadDev.Bulkhead.Inputs
         public Input<string>? Denied { get; set; }
 
         /// <summary>
-        /// Reference of an image that has the bulkhead program in it. The ruleset has to permit its registry.
+        /// Reference of an image that has the bulkhead program in it. The ruleset has to permit its registry, and the hosts that the registry sends to for its layers.
         /// </summary>
         [Input("image", required: true)]
         public Input<string> Image { get; set; } = null!;

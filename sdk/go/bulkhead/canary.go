@@ -59,7 +59,7 @@ type canaryArgs struct {
 	Decrypted *string `pulumi:"decrypted"`
 	// A name that the ruleset denies. Default: example.com.
 	Denied *string `pulumi:"denied"`
-	// Reference of an image that has the bulkhead program in it. The gateway has to permit its registry to the canary.
+	// Reference of an image that has the bulkhead program in it. The gateway has to permit its registry to the canary, and the hosts that the registry sends to for its layers.
 	Image string `pulumi:"image"`
 	// Region of the virtual network, such as eastus2.
 	Location string `pulumi:"location"`
@@ -89,7 +89,7 @@ type CanaryArgs struct {
 	Decrypted *string
 	// A name that the ruleset denies. Default: example.com.
 	Denied *string
-	// Reference of an image that has the bulkhead program in it. The gateway has to permit its registry to the canary.
+	// Reference of an image that has the bulkhead program in it. The gateway has to permit its registry to the canary, and the hosts that the registry sends to for its layers.
 	Image string
 	// Region of the virtual network, such as eastus2.
 	Location string

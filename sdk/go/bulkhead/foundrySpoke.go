@@ -97,6 +97,8 @@ type foundrySpokeArgs struct {
 	GatewayPrefix *string `pulumi:"gatewayPrefix"`
 	// Make a root certificate, so that the ruleset can judge single requests. Default: true.
 	Inspection *bool `pulumi:"inspection"`
+	// Judge in each preview what is in Azure already, beside what is planned. It takes some minutes. Default: only what is planned is judged.
+	LiveGuards *LiveGuards `pulumi:"liveGuards"`
 	// Prefixes within the virtual network that agents reach without the gateway, beside the private endpoints' subnet.
 	LocalPrefixes []string `pulumi:"localPrefixes"`
 	// Region of everything, such as eastus2. The Foundry account has to be in it too.
@@ -161,6 +163,8 @@ type FoundrySpokeArgs struct {
 	GatewayPrefix *string
 	// Make a root certificate, so that the ruleset can judge single requests. Default: true.
 	Inspection *bool
+	// Judge in each preview what is in Azure already, beside what is planned. It takes some minutes. Default: only what is planned is judged.
+	LiveGuards LiveGuardsPtrInput
 	// Prefixes within the virtual network that agents reach without the gateway, beside the private endpoints' subnet.
 	LocalPrefixes pulumi.StringArrayInput
 	// Region of everything, such as eastus2. The Foundry account has to be in it too.

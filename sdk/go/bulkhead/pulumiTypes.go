@@ -19,7 +19,7 @@ type CanaryOptions struct {
 	Decrypted *string `pulumi:"decrypted"`
 	// A name that the ruleset denies. Default: example.com.
 	Denied *string `pulumi:"denied"`
-	// Reference of an image that has the bulkhead program in it. The ruleset has to permit its registry.
+	// Reference of an image that has the bulkhead program in it. The ruleset has to permit its registry, and the hosts that the registry sends to for its layers.
 	Image string `pulumi:"image"`
 	// A name that the ruleset permits. Default: mcr.microsoft.com.
 	Permitted *string `pulumi:"permitted"`
@@ -46,7 +46,7 @@ type CanaryOptionsArgs struct {
 	Decrypted pulumi.StringPtrInput `pulumi:"decrypted"`
 	// A name that the ruleset denies. Default: example.com.
 	Denied pulumi.StringPtrInput `pulumi:"denied"`
-	// Reference of an image that has the bulkhead program in it. The ruleset has to permit its registry.
+	// Reference of an image that has the bulkhead program in it. The ruleset has to permit its registry, and the hosts that the registry sends to for its layers.
 	Image pulumi.StringInput `pulumi:"image"`
 	// A name that the ruleset permits. Default: mcr.microsoft.com.
 	Permitted pulumi.StringPtrInput `pulumi:"permitted"`
@@ -144,7 +144,7 @@ func (o CanaryOptionsOutput) Denied() pulumi.StringPtrOutput {
 	return o.ApplyT(func(v CanaryOptions) *string { return v.Denied }).(pulumi.StringPtrOutput)
 }
 
-// Reference of an image that has the bulkhead program in it. The ruleset has to permit its registry.
+// Reference of an image that has the bulkhead program in it. The ruleset has to permit its registry, and the hosts that the registry sends to for its layers.
 func (o CanaryOptionsOutput) Image() pulumi.StringOutput {
 	return o.ApplyT(func(v CanaryOptions) string { return v.Image }).(pulumi.StringOutput)
 }
@@ -208,7 +208,7 @@ func (o CanaryOptionsPtrOutput) Denied() pulumi.StringPtrOutput {
 	}).(pulumi.StringPtrOutput)
 }
 
-// Reference of an image that has the bulkhead program in it. The ruleset has to permit its registry.
+// Reference of an image that has the bulkhead program in it. The ruleset has to permit its registry, and the hosts that the registry sends to for its layers.
 func (o CanaryOptionsPtrOutput) Image() pulumi.StringPtrOutput {
 	return o.ApplyT(func(v *CanaryOptions) *string {
 		if v == nil {
@@ -773,6 +773,165 @@ func (o GatewayOptionsPtrOutput) Zones() pulumi.StringArrayOutput {
 		}
 		return v.Zones
 	}).(pulumi.StringArrayOutput)
+}
+
+// LiveGuards says where to look in Azure.
+type LiveGuards struct {
+	// Name of the resource group, as it is in Azure.
+	ResourceGroupName string `pulumi:"resourceGroupName"`
+	// Name of the virtual network, as it is in Azure.
+	VnetName string `pulumi:"vnetName"`
+}
+
+// LiveGuardsInput is an input type that accepts LiveGuardsArgs and LiveGuardsOutput values.
+// You can construct a concrete instance of `LiveGuardsInput` via:
+//
+//	LiveGuardsArgs{...}
+type LiveGuardsInput interface {
+	pulumi.Input
+
+	ToLiveGuardsOutput() LiveGuardsOutput
+	ToLiveGuardsOutputWithContext(context.Context) LiveGuardsOutput
+}
+
+// LiveGuards says where to look in Azure.
+type LiveGuardsArgs struct {
+	// Name of the resource group, as it is in Azure.
+	ResourceGroupName pulumi.StringInput `pulumi:"resourceGroupName"`
+	// Name of the virtual network, as it is in Azure.
+	VnetName pulumi.StringInput `pulumi:"vnetName"`
+}
+
+func (LiveGuardsArgs) ElementType() reflect.Type {
+	return reflect.TypeOf((*LiveGuards)(nil)).Elem()
+}
+
+func (i LiveGuardsArgs) ToLiveGuardsOutput() LiveGuardsOutput {
+	return i.ToLiveGuardsOutputWithContext(context.Background())
+}
+
+func (i LiveGuardsArgs) ToLiveGuardsOutputWithContext(ctx context.Context) LiveGuardsOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(LiveGuardsOutput)
+}
+
+func (i LiveGuardsArgs) ToLiveGuardsPtrOutput() LiveGuardsPtrOutput {
+	return i.ToLiveGuardsPtrOutputWithContext(context.Background())
+}
+
+func (i LiveGuardsArgs) ToLiveGuardsPtrOutputWithContext(ctx context.Context) LiveGuardsPtrOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(LiveGuardsOutput).ToLiveGuardsPtrOutputWithContext(ctx)
+}
+
+// LiveGuardsPtrInput is an input type that accepts LiveGuardsArgs, LiveGuardsPtr and LiveGuardsPtrOutput values.
+// You can construct a concrete instance of `LiveGuardsPtrInput` via:
+//
+//	        LiveGuardsArgs{...}
+//
+//	or:
+//
+//	        nil
+type LiveGuardsPtrInput interface {
+	pulumi.Input
+
+	ToLiveGuardsPtrOutput() LiveGuardsPtrOutput
+	ToLiveGuardsPtrOutputWithContext(context.Context) LiveGuardsPtrOutput
+}
+
+type liveGuardsPtrType LiveGuardsArgs
+
+func LiveGuardsPtr(v *LiveGuardsArgs) LiveGuardsPtrInput {
+	return (*liveGuardsPtrType)(v)
+}
+
+func (*liveGuardsPtrType) ElementType() reflect.Type {
+	return reflect.TypeOf((**LiveGuards)(nil)).Elem()
+}
+
+func (i *liveGuardsPtrType) ToLiveGuardsPtrOutput() LiveGuardsPtrOutput {
+	return i.ToLiveGuardsPtrOutputWithContext(context.Background())
+}
+
+func (i *liveGuardsPtrType) ToLiveGuardsPtrOutputWithContext(ctx context.Context) LiveGuardsPtrOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(LiveGuardsPtrOutput)
+}
+
+// LiveGuards says where to look in Azure.
+type LiveGuardsOutput struct{ *pulumi.OutputState }
+
+func (LiveGuardsOutput) ElementType() reflect.Type {
+	return reflect.TypeOf((*LiveGuards)(nil)).Elem()
+}
+
+func (o LiveGuardsOutput) ToLiveGuardsOutput() LiveGuardsOutput {
+	return o
+}
+
+func (o LiveGuardsOutput) ToLiveGuardsOutputWithContext(ctx context.Context) LiveGuardsOutput {
+	return o
+}
+
+func (o LiveGuardsOutput) ToLiveGuardsPtrOutput() LiveGuardsPtrOutput {
+	return o.ToLiveGuardsPtrOutputWithContext(context.Background())
+}
+
+func (o LiveGuardsOutput) ToLiveGuardsPtrOutputWithContext(ctx context.Context) LiveGuardsPtrOutput {
+	return o.ApplyTWithContext(ctx, func(_ context.Context, v LiveGuards) *LiveGuards {
+		return &v
+	}).(LiveGuardsPtrOutput)
+}
+
+// Name of the resource group, as it is in Azure.
+func (o LiveGuardsOutput) ResourceGroupName() pulumi.StringOutput {
+	return o.ApplyT(func(v LiveGuards) string { return v.ResourceGroupName }).(pulumi.StringOutput)
+}
+
+// Name of the virtual network, as it is in Azure.
+func (o LiveGuardsOutput) VnetName() pulumi.StringOutput {
+	return o.ApplyT(func(v LiveGuards) string { return v.VnetName }).(pulumi.StringOutput)
+}
+
+type LiveGuardsPtrOutput struct{ *pulumi.OutputState }
+
+func (LiveGuardsPtrOutput) ElementType() reflect.Type {
+	return reflect.TypeOf((**LiveGuards)(nil)).Elem()
+}
+
+func (o LiveGuardsPtrOutput) ToLiveGuardsPtrOutput() LiveGuardsPtrOutput {
+	return o
+}
+
+func (o LiveGuardsPtrOutput) ToLiveGuardsPtrOutputWithContext(ctx context.Context) LiveGuardsPtrOutput {
+	return o
+}
+
+func (o LiveGuardsPtrOutput) Elem() LiveGuardsOutput {
+	return o.ApplyT(func(v *LiveGuards) LiveGuards {
+		if v != nil {
+			return *v
+		}
+		var ret LiveGuards
+		return ret
+	}).(LiveGuardsOutput)
+}
+
+// Name of the resource group, as it is in Azure.
+func (o LiveGuardsPtrOutput) ResourceGroupName() pulumi.StringPtrOutput {
+	return o.ApplyT(func(v *LiveGuards) *string {
+		if v == nil {
+			return nil
+		}
+		return &v.ResourceGroupName
+	}).(pulumi.StringPtrOutput)
+}
+
+// Name of the virtual network, as it is in Azure.
+func (o LiveGuardsPtrOutput) VnetName() pulumi.StringPtrOutput {
+	return o.ApplyT(func(v *LiveGuards) *string {
+		if v == nil {
+			return nil
+		}
+		return &v.VnetName
+	}).(pulumi.StringPtrOutput)
 }
 
 // NetworkInjection puts the agents of a Foundry account into a subnet (Microsoft.CognitiveServices/accounts, property networkInjections).
@@ -3131,6 +3290,8 @@ func init() {
 	pulumi.RegisterInputType(reflect.TypeOf((*FoundryAccountPtrInput)(nil)).Elem(), FoundryAccountArgs{})
 	pulumi.RegisterInputType(reflect.TypeOf((*GatewayOptionsInput)(nil)).Elem(), GatewayOptionsArgs{})
 	pulumi.RegisterInputType(reflect.TypeOf((*GatewayOptionsPtrInput)(nil)).Elem(), GatewayOptionsArgs{})
+	pulumi.RegisterInputType(reflect.TypeOf((*LiveGuardsInput)(nil)).Elem(), LiveGuardsArgs{})
+	pulumi.RegisterInputType(reflect.TypeOf((*LiveGuardsPtrInput)(nil)).Elem(), LiveGuardsArgs{})
 	pulumi.RegisterInputType(reflect.TypeOf((*PeeringInput)(nil)).Elem(), PeeringArgs{})
 	pulumi.RegisterInputType(reflect.TypeOf((*PeeringArrayInput)(nil)).Elem(), PeeringArray{})
 	pulumi.RegisterInputType(reflect.TypeOf((*RulesetBudgetInput)(nil)).Elem(), RulesetBudgetArgs{})
@@ -3169,6 +3330,8 @@ func init() {
 	pulumi.RegisterOutputType(FoundryAccountPtrOutput{})
 	pulumi.RegisterOutputType(GatewayOptionsOutput{})
 	pulumi.RegisterOutputType(GatewayOptionsPtrOutput{})
+	pulumi.RegisterOutputType(LiveGuardsOutput{})
+	pulumi.RegisterOutputType(LiveGuardsPtrOutput{})
 	pulumi.RegisterOutputType(NetworkInjectionOutput{})
 	pulumi.RegisterOutputType(NetworkInjectionArrayOutput{})
 	pulumi.RegisterOutputType(PeeringOutput{})

@@ -19,7 +19,7 @@ export interface CanaryOptionsArgs {
      */
     denied?: pulumi.Input<string | undefined>;
     /**
-     * Reference of an image that has the bulkhead program in it. The ruleset has to permit its registry.
+     * Reference of an image that has the bulkhead program in it. The ruleset has to permit its registry, and the hosts that the registry sends to for its layers.
      */
     image: pulumi.Input<string>;
     /**
@@ -106,6 +106,20 @@ export interface GatewayOptionsArgs {
      * Availability zone of the machine: one, or none.
      */
     zones?: pulumi.Input<pulumi.Input<string>[] | undefined>;
+}
+
+/**
+ * LiveGuards says where to look in Azure.
+ */
+export interface LiveGuardsArgs {
+    /**
+     * Name of the resource group, as it is in Azure.
+     */
+    resourceGroupName: pulumi.Input<string>;
+    /**
+     * Name of the virtual network, as it is in Azure.
+     */
+    vnetName: pulumi.Input<string>;
 }
 
 /**

@@ -22,6 +22,8 @@ __all__ = [
     'FoundryAccountArgsDict',
     'GatewayOptionsArgs',
     'GatewayOptionsArgsDict',
+    'LiveGuardsArgs',
+    'LiveGuardsArgsDict',
     'PeeringArgs',
     'PeeringArgsDict',
     'RulesetBudgetArgs',
@@ -62,7 +64,7 @@ class CanaryOptionsArgsDict(TypedDict):
     """
     image: pulumi.Input[_builtins.str]
     """
-    Reference of an image that has the bulkhead program in it. The ruleset has to permit its registry.
+    Reference of an image that has the bulkhead program in it. The ruleset has to permit its registry, and the hosts that the registry sends to for its layers.
     """
     decrypted: NotRequired[pulumi.Input[Optional[_builtins.str]]]
     """
@@ -97,7 +99,7 @@ class CanaryOptionsArgs:
         """
         CanaryOptions are what Canary cannot know by itself.
 
-        :param pulumi.Input[_builtins.str] image: Reference of an image that has the bulkhead program in it. The ruleset has to permit its registry.
+        :param pulumi.Input[_builtins.str] image: Reference of an image that has the bulkhead program in it. The ruleset has to permit its registry, and the hosts that the registry sends to for its layers.
         :param pulumi.Input[_builtins.str] decrypted: A name that the ruleset decrypts.
         :param pulumi.Input[_builtins.str] denied: A name that the ruleset denies. Default: example.com.
         :param pulumi.Input[_builtins.str] permitted: A name that the ruleset permits. Default: mcr.microsoft.com.
@@ -120,7 +122,7 @@ class CanaryOptionsArgs:
     @pulumi.getter
     def image(self) -> pulumi.Input[_builtins.str]:
         """
-        Reference of an image that has the bulkhead program in it. The ruleset has to permit its registry.
+        Reference of an image that has the bulkhead program in it. The ruleset has to permit its registry, and the hosts that the registry sends to for its layers.
         """
         return pulumi.get(self, "image")
 
@@ -515,6 +517,58 @@ class GatewayOptionsArgs:
     @zones.setter
     def zones(self, value: pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]):
         pulumi.set(self, "zones", value)
+
+
+class LiveGuardsArgsDict(TypedDict):
+    """
+    LiveGuards says where to look in Azure.
+    """
+    resource_group_name: pulumi.Input[_builtins.str]
+    """
+    Name of the resource group, as it is in Azure.
+    """
+    vnet_name: pulumi.Input[_builtins.str]
+    """
+    Name of the virtual network, as it is in Azure.
+    """
+
+@pulumi.input_type
+class LiveGuardsArgs:
+    def __init__(__self__, *,
+                 resource_group_name: pulumi.Input[_builtins.str],
+                 vnet_name: pulumi.Input[_builtins.str]):
+        """
+        LiveGuards says where to look in Azure.
+
+        :param pulumi.Input[_builtins.str] resource_group_name: Name of the resource group, as it is in Azure.
+        :param pulumi.Input[_builtins.str] vnet_name: Name of the virtual network, as it is in Azure.
+        """
+        pulumi.set(__self__, "resource_group_name", resource_group_name)
+        pulumi.set(__self__, "vnet_name", vnet_name)
+
+    @_builtins.property
+    @pulumi.getter(name="resourceGroupName")
+    def resource_group_name(self) -> pulumi.Input[_builtins.str]:
+        """
+        Name of the resource group, as it is in Azure.
+        """
+        return pulumi.get(self, "resource_group_name")
+
+    @resource_group_name.setter
+    def resource_group_name(self, value: pulumi.Input[_builtins.str]):
+        pulumi.set(self, "resource_group_name", value)
+
+    @_builtins.property
+    @pulumi.getter(name="vnetName")
+    def vnet_name(self) -> pulumi.Input[_builtins.str]:
+        """
+        Name of the virtual network, as it is in Azure.
+        """
+        return pulumi.get(self, "vnet_name")
+
+    @vnet_name.setter
+    def vnet_name(self, value: pulumi.Input[_builtins.str]):
+        pulumi.set(self, "vnet_name", value)
 
 
 class PeeringArgsDict(TypedDict):

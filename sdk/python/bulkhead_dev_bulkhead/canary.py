@@ -35,7 +35,7 @@ class CanaryArgs:
         """
         The set of arguments for constructing a Canary resource.
 
-        :param _builtins.str image: Reference of an image that has the bulkhead program in it. The gateway has to permit its registry to the canary.
+        :param _builtins.str image: Reference of an image that has the bulkhead program in it. The gateway has to permit its registry to the canary, and the hosts that the registry sends to for its layers.
         :param _builtins.str location: Region of the virtual network, such as eastus2.
         :param pulumi.Input[_builtins.str] network_security_group_id: ARM id of the agent subnet's network security group.
         :param _builtins.str prefix: Prefix of the canary's own subnet, /27 or wider. A subnet belongs to one environment, so it cannot be the agents'.
@@ -73,7 +73,7 @@ class CanaryArgs:
     @pulumi.getter
     def image(self) -> _builtins.str:
         """
-        Reference of an image that has the bulkhead program in it. The gateway has to permit its registry to the canary.
+        Reference of an image that has the bulkhead program in it. The gateway has to permit its registry to the canary, and the hosts that the registry sends to for its layers.
         """
         return pulumi.get(self, "image")
 
@@ -253,7 +253,7 @@ class Canary(pulumi.ComponentResource):
         :param pulumi.ResourceOptions opts: Options for the resource.
         :param _builtins.str decrypted: A name that the ruleset decrypts; the probe then shows that the gateway's certificate for it is from the root.
         :param _builtins.str denied: A name that the ruleset denies. Default: example.com.
-        :param _builtins.str image: Reference of an image that has the bulkhead program in it. The gateway has to permit its registry to the canary.
+        :param _builtins.str image: Reference of an image that has the bulkhead program in it. The gateway has to permit its registry to the canary, and the hosts that the registry sends to for its layers.
         :param _builtins.str location: Region of the virtual network, such as eastus2.
         :param pulumi.Input[_builtins.str] network_security_group_id: ARM id of the agent subnet's network security group.
         :param _builtins.str permitted: A name that the ruleset permits on port 443. Default: mcr.microsoft.com, which the platform needs.

@@ -38,6 +38,7 @@ class FoundrySpokeArgs:
                  gateway_address: Optional[_builtins.str] = None,
                  gateway_prefix: Optional[_builtins.str] = None,
                  inspection: Optional[_builtins.bool] = None,
+                 live_guards: pulumi.Input[Optional['LiveGuardsArgs']] = None,
                  local_prefixes: pulumi.Input[Optional[Sequence[_builtins.str]]] = None,
                  peerings: pulumi.Input[Optional[Sequence[pulumi.Input['PeeringArgs']]]] = None,
                  private_endpoint_prefix: Optional[_builtins.str] = None,
@@ -71,6 +72,7 @@ class FoundrySpokeArgs:
         :param _builtins.str gateway_address: The gateway's static address, the next hop of every route and the network's DNS server. Default: the fourth address of its subnet, the first that Azure gives to a machine.
         :param _builtins.str gateway_prefix: Prefix of the gateway's subnet. Default: the first /24 of addressSpace.
         :param _builtins.bool inspection: Make a root certificate, so that the ruleset can judge single requests. Default: true.
+        :param pulumi.Input['LiveGuardsArgs'] live_guards: Judge in each preview what is in Azure already, beside what is planned. It takes some minutes. Default: only what is planned is judged.
         :param pulumi.Input[Sequence[_builtins.str]] local_prefixes: Prefixes within the virtual network that agents reach without the gateway, beside the private endpoints' subnet.
         :param pulumi.Input[Sequence[pulumi.Input['PeeringArgs']]] peerings: Virtual networks to peer with, such as a transit hub. Their prefixes are routed to the gateway.
         :param _builtins.str private_endpoint_prefix: Prefix of the private endpoints' subnet. Default: the third /24 of addressSpace.
@@ -116,6 +118,8 @@ class FoundrySpokeArgs:
             pulumi.set(__self__, "gateway_prefix", gateway_prefix)
         if inspection is not None:
             pulumi.set(__self__, "inspection", inspection)
+        if live_guards is not None:
+            pulumi.set(__self__, "live_guards", live_guards)
         if local_prefixes is not None:
             pulumi.set(__self__, "local_prefixes", local_prefixes)
         if peerings is not None:
@@ -338,6 +342,18 @@ class FoundrySpokeArgs:
         pulumi.set(self, "inspection", value)
 
     @_builtins.property
+    @pulumi.getter(name="liveGuards")
+    def live_guards(self) -> pulumi.Input[Optional['LiveGuardsArgs']]:
+        """
+        Judge in each preview what is in Azure already, beside what is planned. It takes some minutes. Default: only what is planned is judged.
+        """
+        return pulumi.get(self, "live_guards")
+
+    @live_guards.setter
+    def live_guards(self, value: pulumi.Input[Optional['LiveGuardsArgs']]):
+        pulumi.set(self, "live_guards", value)
+
+    @_builtins.property
     @pulumi.getter(name="localPrefixes")
     def local_prefixes(self) -> pulumi.Input[Optional[Sequence[_builtins.str]]]:
         """
@@ -527,6 +543,7 @@ class FoundrySpoke(pulumi.ComponentResource):
                  gateway_address: Optional[_builtins.str] = None,
                  gateway_prefix: Optional[_builtins.str] = None,
                  inspection: Optional[_builtins.bool] = None,
+                 live_guards: pulumi.Input[Optional[Union['LiveGuardsArgs', 'LiveGuardsArgsDict']]] = None,
                  local_prefixes: pulumi.Input[Optional[Sequence[_builtins.str]]] = None,
                  location: Optional[_builtins.str] = None,
                  peerings: pulumi.Input[Optional[Sequence[pulumi.Input[Union['PeeringArgs', 'PeeringArgsDict']]]]] = None,
@@ -563,6 +580,7 @@ class FoundrySpoke(pulumi.ComponentResource):
         :param _builtins.str gateway_address: The gateway's static address, the next hop of every route and the network's DNS server. Default: the fourth address of its subnet, the first that Azure gives to a machine.
         :param _builtins.str gateway_prefix: Prefix of the gateway's subnet. Default: the first /24 of addressSpace.
         :param _builtins.bool inspection: Make a root certificate, so that the ruleset can judge single requests. Default: true.
+        :param pulumi.Input[Union['LiveGuardsArgs', 'LiveGuardsArgsDict']] live_guards: Judge in each preview what is in Azure already, beside what is planned. It takes some minutes. Default: only what is planned is judged.
         :param pulumi.Input[Sequence[_builtins.str]] local_prefixes: Prefixes within the virtual network that agents reach without the gateway, beside the private endpoints' subnet.
         :param _builtins.str location: Region of everything, such as eastus2. The Foundry account has to be in it too.
         :param pulumi.Input[Sequence[pulumi.Input[Union['PeeringArgs', 'PeeringArgsDict']]]] peerings: Virtual networks to peer with, such as a transit hub. Their prefixes are routed to the gateway.
@@ -618,6 +636,7 @@ class FoundrySpoke(pulumi.ComponentResource):
                  gateway_address: Optional[_builtins.str] = None,
                  gateway_prefix: Optional[_builtins.str] = None,
                  inspection: Optional[_builtins.bool] = None,
+                 live_guards: pulumi.Input[Optional[Union['LiveGuardsArgs', 'LiveGuardsArgsDict']]] = None,
                  local_prefixes: pulumi.Input[Optional[Sequence[_builtins.str]]] = None,
                  location: Optional[_builtins.str] = None,
                  peerings: pulumi.Input[Optional[Sequence[pulumi.Input[Union['PeeringArgs', 'PeeringArgsDict']]]]] = None,
@@ -661,6 +680,7 @@ class FoundrySpoke(pulumi.ComponentResource):
             __props__.__dict__["gateway_address"] = gateway_address
             __props__.__dict__["gateway_prefix"] = gateway_prefix
             __props__.__dict__["inspection"] = inspection
+            __props__.__dict__["live_guards"] = live_guards
             __props__.__dict__["local_prefixes"] = local_prefixes
             if location is None and not opts.urn:
                 raise TypeError("Missing required property 'location'")

@@ -48,14 +48,14 @@ public final class CanaryArgs extends com.pulumi.resources.ResourceArgs {
     }
 
     /**
-     * Reference of an image that has the bulkhead program in it. The gateway has to permit its registry to the canary.
+     * Reference of an image that has the bulkhead program in it. The gateway has to permit its registry to the canary, and the hosts that the registry sends to for its layers.
      * 
      */
     @Import(name="image", required=true)
     private String image;
 
     /**
-     * @return Reference of an image that has the bulkhead program in it. The gateway has to permit its registry to the canary.
+     * @return Reference of an image that has the bulkhead program in it. The gateway has to permit its registry to the canary, and the hosts that the registry sends to for its layers.
      * 
      */
     public String image() {
@@ -271,7 +271,7 @@ public final class CanaryArgs extends com.pulumi.resources.ResourceArgs {
         }
 
         /**
-         * @param image Reference of an image that has the bulkhead program in it. The gateway has to permit its registry to the canary.
+         * @param image Reference of an image that has the bulkhead program in it. The gateway has to permit its registry to the canary, and the hosts that the registry sends to for its layers.
          * 
          * @return builder
          * 

@@ -9,6 +9,7 @@ import com.pulumi.exceptions.MissingRequiredPropertyException;
 import dev.bulkhead.bulkhead.inputs.CanaryOptionsArgs;
 import dev.bulkhead.bulkhead.inputs.FoundryAccountArgs;
 import dev.bulkhead.bulkhead.inputs.GatewayOptionsArgs;
+import dev.bulkhead.bulkhead.inputs.LiveGuardsArgs;
 import dev.bulkhead.bulkhead.inputs.PeeringArgs;
 import dev.bulkhead.bulkhead.inputs.RulesetDocumentArgs;
 import dev.bulkhead.bulkhead.inputs.SkippedGuardArgs;
@@ -249,6 +250,21 @@ public final class FoundrySpokeArgs extends com.pulumi.resources.ResourceArgs {
      */
     public Optional<Boolean> inspection() {
         return Optional.ofNullable(this.inspection);
+    }
+
+    /**
+     * Judge in each preview what is in Azure already, beside what is planned. It takes some minutes. Default: only what is planned is judged.
+     * 
+     */
+    @Import(name="liveGuards")
+    private @Nullable Output<LiveGuardsArgs> liveGuards;
+
+    /**
+     * @return Judge in each preview what is in Azure already, beside what is planned. It takes some minutes. Default: only what is planned is judged.
+     * 
+     */
+    public Optional<Output<LiveGuardsArgs>> liveGuards() {
+        return Optional.ofNullable(this.liveGuards);
     }
 
     /**
@@ -494,6 +510,7 @@ public final class FoundrySpokeArgs extends com.pulumi.resources.ResourceArgs {
         this.gatewayAddress = $.gatewayAddress;
         this.gatewayPrefix = $.gatewayPrefix;
         this.inspection = $.inspection;
+        this.liveGuards = $.liveGuards;
         this.localPrefixes = $.localPrefixes;
         this.location = $.location;
         this.peerings = $.peerings;
@@ -782,6 +799,27 @@ public final class FoundrySpokeArgs extends com.pulumi.resources.ResourceArgs {
         public Builder inspection(@Nullable Boolean inspection) {
             $.inspection = inspection;
             return this;
+        }
+
+        /**
+         * @param liveGuards Judge in each preview what is in Azure already, beside what is planned. It takes some minutes. Default: only what is planned is judged.
+         * 
+         * @return builder
+         * 
+         */
+        public Builder liveGuards(@Nullable Output<LiveGuardsArgs> liveGuards) {
+            $.liveGuards = liveGuards;
+            return this;
+        }
+
+        /**
+         * @param liveGuards Judge in each preview what is in Azure already, beside what is planned. It takes some minutes. Default: only what is planned is judged.
+         * 
+         * @return builder
+         * 
+         */
+        public Builder liveGuards(LiveGuardsArgs liveGuards) {
+            return liveGuards(Output.of(liveGuards));
         }
 
         /**

@@ -51,14 +51,14 @@ public final class CanaryOptionsArgs extends com.pulumi.resources.ResourceArgs {
     }
 
     /**
-     * Reference of an image that has the bulkhead program in it. The ruleset has to permit its registry.
+     * Reference of an image that has the bulkhead program in it. The ruleset has to permit its registry, and the hosts that the registry sends to for its layers.
      * 
      */
     @Import(name="image", required=true)
     private Output<String> image;
 
     /**
-     * @return Reference of an image that has the bulkhead program in it. The ruleset has to permit its registry.
+     * @return Reference of an image that has the bulkhead program in it. The ruleset has to permit its registry, and the hosts that the registry sends to for its layers.
      * 
      */
     public Output<String> image() {
@@ -182,7 +182,7 @@ public final class CanaryOptionsArgs extends com.pulumi.resources.ResourceArgs {
         }
 
         /**
-         * @param image Reference of an image that has the bulkhead program in it. The ruleset has to permit its registry.
+         * @param image Reference of an image that has the bulkhead program in it. The ruleset has to permit its registry, and the hosts that the registry sends to for its layers.
          * 
          * @return builder
          * 
@@ -193,7 +193,7 @@ public final class CanaryOptionsArgs extends com.pulumi.resources.ResourceArgs {
         }
 
         /**
-         * @param image Reference of an image that has the bulkhead program in it. The ruleset has to permit its registry.
+         * @param image Reference of an image that has the bulkhead program in it. The ruleset has to permit its registry, and the hosts that the registry sends to for its layers.
          * 
          * @return builder
          * 
