@@ -210,7 +210,7 @@ func (e *execution) start(ctx context.Context) (err error) {
 		return patience.Terse(err)
 	}
 	if got.Name == nil || *got.Name == "" {
-		return errors.New("Azure started the job and named no execution")
+		return errors.New("the job was started, and Azure named no execution")
 	}
 	e.name = *got.Name
 	return nil
