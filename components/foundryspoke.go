@@ -135,6 +135,9 @@ type CanaryOptions struct {
 	Decrypted *string `pulumi:"decrypted,optional"`
 	// When the probe runs by itself, as a cron expression in UTC.
 	Schedule *string `pulumi:"schedule,optional"`
+	// Run the probe in every update that changes the ruleset or the image, and give agentSubnetId and networkInjections
+	// only once it has succeeded, so that no account is made before. Default: false.
+	Required *bool `pulumi:"required,optional"`
 }
 
 // FoundryAccount is what is known of an account before it exists. It is judged, not made.
@@ -180,7 +183,7 @@ type FoundrySpoke struct {
 	VnetID pulumi.StringOutput `pulumi:"vnetId"`
 	// Name of the virtual network.
 	VnetName pulumi.StringOutput `pulumi:"vnetName"`
-	// ARM id of the agents' subnet. It is known once agents may exist.
+	// ARM id of the agents' subnet. It is known once agents may exist: with a required canary, once that has succeeded.
 	AgentSubnetID pulumi.StringOutput `pulumi:"agentSubnetId"`
 	// What a Foundry account takes as its networkInjections, which can only be given when it is made.
 	NetworkInjections NetworkInjectionArrayOutput `pulumi:"networkInjections"`
@@ -215,7 +218,11 @@ type (
 		Digest pulumi.StringOutput `pulumi:"digest"`
 	}
 	attestation struct{ pulumi.CustomResourceState }
-	spokeLock   struct{ pulumi.CustomResourceState }
+	canaryRun   struct {
+		pulumi.CustomResourceState
+		Digest pulumi.StringOutput `pulumi:"digest"`
+	}
+	spokeLock struct{ pulumi.CustomResourceState }
 )
 
 // NewFoundrySpoke makes a spoke.
@@ -411,6 +418,26 @@ func (s *spokeBuilder) canary() error {
 		return err
 	}
 	s.spoke.CanaryJobName = canary.JobName
+	if or(options.Required, false) {
+		return s.prove(canary)
+	}
+	return nil
+}
+
+// prove runs the canary, and keeps what a Foundry account needs back until it has succeeded: an account is bound to
+// its subnet for good. What is waited for is the run's digest, which a preview knows, so that no plan shows an account
+// whose injection is unknown; such a plan would replace it.
+func (s *spokeBuilder) prove(canary *Canary) error {
+	inputs := pulumi.Map{"jobId": canary.JobID, "digest": s.rules.Digest, "image": pulumi.String(s.args.Canary.Image)}
+	var run canaryRun
+	if err := s.ctx.RegisterResource("bulkhead:index:CanaryRun", s.name+"-canary-run", inputs, &run,
+		own(s.child, pulumi.DependsOn([]pulumi.Resource{&s.attested}))...); err != nil {
+		return err
+	}
+	s.spoke.AgentSubnetID = pulumi.All(s.subnet.SubnetID, run.Digest).ApplyT(func(all []any) string {
+		return all[0].(string)
+	}).(pulumi.StringOutput)
+	s.spoke.NetworkInjections = injections(s.spoke.AgentSubnetID)
 	return nil
 }
 

@@ -33,7 +33,7 @@ func provisionSpoke(t *testing.T, args FoundrySpokeArgs) (*recorder, error) {
 func TestSpokeOrder(t *testing.T) {
 	args := spokeArgs()
 	args.DnsClosure = new("both")
-	args.Canary = &CanaryOptions{Image: "registry.example/bulkhead:1"}
+	args.Canary = &CanaryOptions{Image: "registry.example/bulkhead:1", Required: new(true)}
 	args.Peerings = []Peering{{RemoteVnetID: pulumi.String("hub"), Prefixes: []string{"10.30.0.0/16"}}}
 	r, err := provisionSpoke(t, args)
 	if err != nil {
@@ -55,6 +55,7 @@ func TestSpokeOrder(t *testing.T) {
 		{subnet, []string{"Attestation spoke-attestation", "VirtualNetworkPeering spoke-peering-0", "RouteTable spoke-agents-routes", "NetworkSecurityGroup spoke-agents-nsg", "DnsResolverPolicyVirtualNetworkLink spoke-agents-dns-link"}},
 		{r.one(t, "Subnet", "spoke-canary"), []string{"Attestation spoke-attestation", "Subnet spoke-agents"}},
 		{r.one(t, "Job", ""), []string{"Subnet spoke-canary"}},
+		{r.one(t, "CanaryRun", ""), []string{"Job spoke-canary", "Ruleset spoke-ruleset", "Attestation spoke-attestation"}},
 		{r.one(t, "SpokeLock", ""), []string{"Subnet spoke-agents"}},
 	} {
 		for _, first := range order.first {
@@ -71,6 +72,56 @@ func TestSpokeOrder(t *testing.T) {
 			!slices.Contains([]string{SpokeGatewayToken, InspectionCAToken, CanaryToken}, m.token) {
 			t.Errorf("%s asks for no version of the plugin", m.token)
 		}
+	}
+}
+
+// An account is bound to its subnet for good: with a required canary it is made after the run alone, and not at all
+// after a run that failed.
+func TestSpokeRequiresCanary(t *testing.T) {
+	for what, tc := range map[string]struct {
+		required   *bool
+		fails      bool
+		made, runs bool
+	}{
+		"not required":           {made: true},
+		"said to be not":         {required: new(false), made: true},
+		"required":               {required: new(true), made: true, runs: true},
+		"required, and it fails": {required: new(true), fails: true},
+	} {
+		t.Run(what, func(t *testing.T) {
+			args := spokeArgs()
+			args.Canary = &CanaryOptions{Image: "registry.example/bulkhead:1", Required: tc.required}
+			r := &recorder{}
+			if tc.fails {
+				r.refused = "CanaryRun"
+			}
+			err := pulumi.RunErr(func(ctx *pulumi.Context) error {
+				spoke, err := NewFoundrySpoke(ctx, "spoke", args)
+				if err != nil {
+					return err
+				}
+				var subnet, injected struct{ pulumi.CustomResourceState }
+				return errors.Join(
+					ctx.RegisterResource("azure-native:cognitiveservices:Account", "by-subnet", pulumi.Map{"subnet": spoke.AgentSubnetID}, &subnet),
+					ctx.RegisterResource("azure-native:cognitiveservices:Account", "by-injection", pulumi.Map{"networkInjections": spoke.NetworkInjections}, &injected))
+			}, pulumi.WithMocks("project", "stack", r))
+			if (err != nil) != tc.fails {
+				t.Fatal(err)
+			}
+			for _, name := range []string{"by-subnet", "by-injection"} {
+				if made := slices.Contains(r.names(), "azure-native:cognitiveservices:Account "+name); made != tc.made {
+					t.Errorf("%s: made is %v, want %v", name, made, tc.made)
+				} else if made && r.waitsFor(r.one(t, "Account", name), "CanaryRun spoke-canary-run") != tc.runs {
+					t.Errorf("%s: waits for the run: %v, want %v", name, !tc.runs, tc.runs)
+				}
+			}
+			if tc.runs {
+				run := r.one(t, "CanaryRun", "")
+				if run.plain("digest") != "sha256:"+strings.Repeat("0", 64) || run.plain("image") != "registry.example/bulkhead:1" {
+					t.Errorf("runs for %v", run.inputs)
+				}
+			}
+		})
 	}
 }
 

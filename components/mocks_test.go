@@ -19,8 +19,9 @@ const subscription = "/subscriptions/00000000-0000-0000-0000-000000000001"
 // It stands for the engine and every provider, so it proves what is asked for and in which
 // order, and nothing about what Azure makes of it.
 type recorder struct {
-	mu   sync.Mutex
-	made []made
+	mu      sync.Mutex
+	made    []made
+	refused string // a kind that cannot be made
 }
 
 type made struct {
@@ -40,6 +41,9 @@ func (r *recorder) NewResource(args pulumi.MockResourceArgs) (string, resource.P
 	if rpc := args.RegisterRPC; rpc != nil {
 		m.after, m.protect, m.version = rpc.GetDependencies(), rpc.GetProtect(), rpc.GetVersion()
 		m.deleteFirst, m.deletedWith = rpc.GetDeleteBeforeReplace(), rpc.GetDeletedWith()
+	}
+	if r.refused != "" && strings.HasSuffix(args.TypeToken, ":"+r.refused) {
+		return "", nil, fmt.Errorf("%s is refused", args.Name)
 	}
 	r.made = append(r.made, m)
 

@@ -127,7 +127,7 @@ func TestConstruct(t *testing.T) {
 			"location": text("eastus2"), "bundleFile": text("b.tar.gz"), "ruleset": standardRuleset(), "resourceGroupName": text("rg"),
 			"peerings":   property.New([]property.Value{object(map[string]property.Value{"remoteVnetId": text("hub"), "prefixes": list("10.30.0.0/16"), "useRemoteGateways": property.New(true)})}),
 			"gateway":    object(map[string]property.Value{"vmSize": text("Standard_D4s_v5"), "zones": list("1")}),
-			"canary":     object(map[string]property.Value{"image": text("registry.example/bulkhead:1")}),
+			"canary":     object(map[string]property.Value{"image": text("registry.example/bulkhead:1"), "required": property.New(true)}),
 			"foundry":    object(map[string]property.Value{"name": text("account"), "sessions": property.New(40.0), "bound": property.New(true)}),
 			"skipGuards": property.New([]property.Value{object(map[string]property.Value{"id": text("NET-06"), "reason": text("the region is new")})}),
 		}, []string{"resourceGroupName"}, []string{"agentSubnetId", "networkInjections", "privateZoneIds", "rootCertificate", "rulesetDigest", "vaultUri", "canaryJobName", "gatewayIdentityId"}, "SpokeLock"},

@@ -15,6 +15,7 @@ import (
 	"github.com/bulkhead-dev/bulkhead/components"
 	"github.com/bulkhead-dev/bulkhead/components/attestation"
 	"github.com/bulkhead-dev/bulkhead/components/bundle"
+	"github.com/bulkhead-dev/bulkhead/components/canaryrun"
 	"github.com/bulkhead-dev/bulkhead/components/rootcertificate"
 	"github.com/bulkhead-dev/bulkhead/components/ruleset"
 	"github.com/bulkhead-dev/bulkhead/components/spokelock"
@@ -48,6 +49,7 @@ func New(version string) (p.Provider, error) {
 			infer.Resource(&bundle.GatewayBundle{}),
 			infer.Resource(&rootcertificate.RootCertificate{}),
 			infer.Resource(&attestation.Attestation{}),
+			infer.Resource(&canaryrun.CanaryRun{}),
 			infer.Resource(&spokelock.SpokeLock{}),
 		).
 		Build()

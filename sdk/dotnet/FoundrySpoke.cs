@@ -17,7 +17,7 @@ namespace BulkheadDev.Bulkhead
     public partial class FoundrySpoke : global::Pulumi.ComponentResource
     {
         /// <summary>
-        /// ARM id of the agents' subnet. It is known once agents may exist.
+        /// ARM id of the agents' subnet. It is known once agents may exist: with a required canary, once that has succeeded.
         /// </summary>
         [Output("agentSubnetId")]
         public Output<string> AgentSubnetId { get; private set; } = null!;

@@ -26,7 +26,7 @@ export class FoundrySpoke extends pulumi.ComponentResource {
     }
 
     /**
-     * ARM id of the agents' subnet. It is known once agents may exist.
+     * ARM id of the agents' subnet. It is known once agents may exist: with a required canary, once that has succeeded.
      */
     declare public /*out*/ readonly agentSubnetId: pulumi.Output<string>;
     /**

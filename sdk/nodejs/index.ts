@@ -20,6 +20,11 @@ export type Canary = import("./canary").Canary;
 export const Canary: typeof import("./canary").Canary = null as any;
 utilities.lazyLoad(exports, ["Canary"], () => require("./canary"));
 
+export { CanaryRunArgs } from "./canaryRun";
+export type CanaryRun = import("./canaryRun").CanaryRun;
+export const CanaryRun: typeof import("./canaryRun").CanaryRun = null as any;
+utilities.lazyLoad(exports, ["CanaryRun"], () => require("./canaryRun"));
+
 export { FoundrySpokeArgs } from "./foundrySpoke";
 export type FoundrySpoke = import("./foundrySpoke").FoundrySpoke;
 export const FoundrySpoke: typeof import("./foundrySpoke").FoundrySpoke = null as any;
@@ -81,6 +86,8 @@ const _module = {
                 return new Attestation(name, <any>undefined, { urn })
             case "bulkhead:index:Canary":
                 return new Canary(name, <any>undefined, { urn })
+            case "bulkhead:index:CanaryRun":
+                return new CanaryRun(name, <any>undefined, { urn })
             case "bulkhead:index:FoundrySpoke":
                 return new FoundrySpoke(name, <any>undefined, { urn })
             case "bulkhead:index:GatewayBundle":

@@ -74,6 +74,7 @@ var mayKnow = map[string][]string{
 	"components/rootcertificate": {"components/patience", "gateway/ca"},
 	"components/attestation":     {"components/patience", "components/blob"},
 	"components/spokelock":       {"components/patience"},
+	"components/canaryrun":       {"components/patience"},
 
 	// The twin's services are Azure's: they know nothing of the product.
 	"tests/twin/front":    {},
@@ -85,7 +86,7 @@ var mayKnow = map[string][]string{
 	"tests/twin/resource": {},
 	// What lives in the lab is a state in Azure's JSON, whoever made it.
 	"tests/twin/boot":         {"gateway/policy", "components/preflight/routes", "tests/lab", "tests/twin/front"},
-	"tests/twin/subscription": {"gateway/policy", "gateway/policyblob", "tests/twin/arm", "tests/twin/planes", "tests/twin/front", "tests/twin/identity", "tests/twin/vault", "tests/twin/blobs"},
+	"tests/twin/subscription": {"gateway/policy", "gateway/policyblob", "tests/twin/arm", "tests/twin/planes", "tests/twin/front", "tests/twin/identity", "tests/twin/vault", "tests/twin/blobs", "tests/twin/manager"},
 
 	"components/preflight":        {"gateway/policy"},
 	"components/preflight/routes": {},

@@ -47,6 +47,12 @@ namespace BulkheadDev.Bulkhead.Inputs
         public Input<string>? Prefix { get; set; }
 
         /// <summary>
+        /// Run the probe in every update that changes the ruleset or the image, and give agentSubnetId and networkInjections only once it has succeeded, so that no account is made before. Default: false.
+        /// </summary>
+        [Input("required")]
+        public Input<bool>? Required { get; set; }
+
+        /// <summary>
         /// When the probe runs by itself, as a cron expression in UTC.
         /// </summary>
         [Input("schedule")]

@@ -16,7 +16,7 @@ import (
 type FoundrySpoke struct {
 	pulumi.ResourceState
 
-	// ARM id of the agents' subnet. It is known once agents may exist.
+	// ARM id of the agents' subnet. It is known once agents may exist: with a required canary, once that has succeeded.
 	AgentSubnetId pulumi.StringOutput `pulumi:"agentSubnetId"`
 	// Name of the canary's job. Empty without a canary.
 	CanaryJobName pulumi.StringOutput `pulumi:"canaryJobName"`
@@ -284,7 +284,7 @@ func (o FoundrySpokeOutput) ToFoundrySpokeOutputWithContext(ctx context.Context)
 	return o
 }
 
-// ARM id of the agents' subnet. It is known once agents may exist.
+// ARM id of the agents' subnet. It is known once agents may exist: with a required canary, once that has succeeded.
 func (o FoundrySpokeOutput) AgentSubnetId() pulumi.StringOutput {
 	return o.ApplyT(func(v *FoundrySpoke) pulumi.StringOutput { return v.AgentSubnetId }).(pulumi.StringOutput)
 }

@@ -27,6 +27,8 @@ func (m *module) Construct(ctx *pulumi.Context, name, typ, urn string) (r pulumi
 		r = &Attestation{}
 	case "bulkhead:index:Canary":
 		r = &Canary{}
+	case "bulkhead:index:CanaryRun":
+		r = &CanaryRun{}
 	case "bulkhead:index:FoundrySpoke":
 		r = &FoundrySpoke{}
 	case "bulkhead:index:GatewayBundle":

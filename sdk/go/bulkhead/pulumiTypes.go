@@ -25,6 +25,8 @@ type CanaryOptions struct {
 	Permitted *string `pulumi:"permitted"`
 	// Prefix of the canary's subnet, /27 or wider. Default: the first /27 of the fourth /24 of addressSpace.
 	Prefix *string `pulumi:"prefix"`
+	// Run the probe in every update that changes the ruleset or the image, and give agentSubnetId and networkInjections only once it has succeeded, so that no account is made before. Default: false.
+	Required *bool `pulumi:"required"`
 	// When the probe runs by itself, as a cron expression in UTC.
 	Schedule *string `pulumi:"schedule"`
 }
@@ -52,6 +54,8 @@ type CanaryOptionsArgs struct {
 	Permitted pulumi.StringPtrInput `pulumi:"permitted"`
 	// Prefix of the canary's subnet, /27 or wider. Default: the first /27 of the fourth /24 of addressSpace.
 	Prefix pulumi.StringPtrInput `pulumi:"prefix"`
+	// Run the probe in every update that changes the ruleset or the image, and give agentSubnetId and networkInjections only once it has succeeded, so that no account is made before. Default: false.
+	Required pulumi.BoolPtrInput `pulumi:"required"`
 	// When the probe runs by itself, as a cron expression in UTC.
 	Schedule pulumi.StringPtrInput `pulumi:"schedule"`
 }
@@ -159,6 +163,11 @@ func (o CanaryOptionsOutput) Prefix() pulumi.StringPtrOutput {
 	return o.ApplyT(func(v CanaryOptions) *string { return v.Prefix }).(pulumi.StringPtrOutput)
 }
 
+// Run the probe in every update that changes the ruleset or the image, and give agentSubnetId and networkInjections only once it has succeeded, so that no account is made before. Default: false.
+func (o CanaryOptionsOutput) Required() pulumi.BoolPtrOutput {
+	return o.ApplyT(func(v CanaryOptions) *bool { return v.Required }).(pulumi.BoolPtrOutput)
+}
+
 // When the probe runs by itself, as a cron expression in UTC.
 func (o CanaryOptionsOutput) Schedule() pulumi.StringPtrOutput {
 	return o.ApplyT(func(v CanaryOptions) *string { return v.Schedule }).(pulumi.StringPtrOutput)
@@ -236,6 +245,16 @@ func (o CanaryOptionsPtrOutput) Prefix() pulumi.StringPtrOutput {
 		}
 		return v.Prefix
 	}).(pulumi.StringPtrOutput)
+}
+
+// Run the probe in every update that changes the ruleset or the image, and give agentSubnetId and networkInjections only once it has succeeded, so that no account is made before. Default: false.
+func (o CanaryOptionsPtrOutput) Required() pulumi.BoolPtrOutput {
+	return o.ApplyT(func(v *CanaryOptions) *bool {
+		if v == nil {
+			return nil
+		}
+		return v.Required
+	}).(pulumi.BoolPtrOutput)
 }
 
 // When the probe runs by itself, as a cron expression in UTC.

@@ -31,6 +31,10 @@ export interface CanaryOptionsArgs {
      */
     prefix?: pulumi.Input<string | undefined>;
     /**
+     * Run the probe in every update that changes the ruleset or the image, and give agentSubnetId and networkInjections only once it has succeeded, so that no account is made before. Default: false.
+     */
+    required?: pulumi.Input<boolean | undefined>;
+    /**
      * When the probe runs by itself, as a cron expression in UTC.
      */
     schedule?: pulumi.Input<string | undefined>;

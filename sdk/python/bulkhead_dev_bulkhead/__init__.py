@@ -10,6 +10,7 @@ from ._enums import *
 from .agent_subnet import *
 from .attestation import *
 from .canary import *
+from .canary_run import *
 from .foundry_spoke import *
 from .gateway_bundle import *
 from .inspection_ca import *
@@ -31,6 +32,7 @@ _utilities.register(
    "bulkhead:index:AgentSubnet": "AgentSubnet",
    "bulkhead:index:Attestation": "Attestation",
    "bulkhead:index:Canary": "Canary",
+   "bulkhead:index:CanaryRun": "CanaryRun",
    "bulkhead:index:FoundrySpoke": "FoundrySpoke",
    "bulkhead:index:GatewayBundle": "GatewayBundle",
    "bulkhead:index:InspectionCA": "InspectionCA",

@@ -82,6 +82,10 @@ class CanaryOptionsArgsDict(TypedDict):
     """
     Prefix of the canary's subnet, /27 or wider. Default: the first /27 of the fourth /24 of addressSpace.
     """
+    required: NotRequired[pulumi.Input[Optional[_builtins.bool]]]
+    """
+    Run the probe in every update that changes the ruleset or the image, and give agentSubnetId and networkInjections only once it has succeeded, so that no account is made before. Default: false.
+    """
     schedule: NotRequired[pulumi.Input[Optional[_builtins.str]]]
     """
     When the probe runs by itself, as a cron expression in UTC.
@@ -95,6 +99,7 @@ class CanaryOptionsArgs:
                  denied: pulumi.Input[Optional[_builtins.str]] = None,
                  permitted: pulumi.Input[Optional[_builtins.str]] = None,
                  prefix: pulumi.Input[Optional[_builtins.str]] = None,
+                 required: pulumi.Input[Optional[_builtins.bool]] = None,
                  schedule: pulumi.Input[Optional[_builtins.str]] = None):
         """
         CanaryOptions are what Canary cannot know by itself.
@@ -104,6 +109,7 @@ class CanaryOptionsArgs:
         :param pulumi.Input[_builtins.str] denied: A name that the ruleset denies. Default: example.com.
         :param pulumi.Input[_builtins.str] permitted: A name that the ruleset permits. Default: mcr.microsoft.com.
         :param pulumi.Input[_builtins.str] prefix: Prefix of the canary's subnet, /27 or wider. Default: the first /27 of the fourth /24 of addressSpace.
+        :param pulumi.Input[_builtins.bool] required: Run the probe in every update that changes the ruleset or the image, and give agentSubnetId and networkInjections only once it has succeeded, so that no account is made before. Default: false.
         :param pulumi.Input[_builtins.str] schedule: When the probe runs by itself, as a cron expression in UTC.
         """
         pulumi.set(__self__, "image", image)
@@ -115,6 +121,8 @@ class CanaryOptionsArgs:
             pulumi.set(__self__, "permitted", permitted)
         if prefix is not None:
             pulumi.set(__self__, "prefix", prefix)
+        if required is not None:
+            pulumi.set(__self__, "required", required)
         if schedule is not None:
             pulumi.set(__self__, "schedule", schedule)
 
@@ -177,6 +185,18 @@ class CanaryOptionsArgs:
     @prefix.setter
     def prefix(self, value: pulumi.Input[Optional[_builtins.str]]):
         pulumi.set(self, "prefix", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def required(self) -> pulumi.Input[Optional[_builtins.bool]]:
+        """
+        Run the probe in every update that changes the ruleset or the image, and give agentSubnetId and networkInjections only once it has succeeded, so that no account is made before. Default: false.
+        """
+        return pulumi.get(self, "required")
+
+    @required.setter
+    def required(self, value: pulumi.Input[Optional[_builtins.bool]]):
+        pulumi.set(self, "required", value)
 
     @_builtins.property
     @pulumi.getter

@@ -722,7 +722,7 @@ class FoundrySpoke(pulumi.ComponentResource):
     @pulumi.getter(name="agentSubnetId")
     def agent_subnet_id(self) -> pulumi.Output[_builtins.str]:
         """
-        ARM id of the agents' subnet. It is known once agents may exist.
+        ARM id of the agents' subnet. It is known once agents may exist: with a required canary, once that has succeeded.
         """
         return pulumi.get(self, "agent_subnet_id")
 

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 )
 
 const delegation = "Microsoft.App/environments"
@@ -126,3 +127,59 @@ func jobRules(o *operation) error {
 }
 
 func jobFill(o *operation, r *Resource) { identities(o, r) }
+
+// executionRules: one is made by starting its job.
+func executionRules(o *operation) error {
+	return failure(405, "MethodNotAllowed", "The HTTP method 'PUT' is not supported at scope '%s'.", o.id)
+}
+
+// Start starts a job, and returns the id of its execution
+// (learn.microsoft.com/rest/api/resource-manager/containerapps/jobs/start).
+//
+// No container runs: the execution has ended at once, and has Succeeded unless a [Fault] of the operation start, in the
+// mode Accepted, has it have Failed. So this proves what whoever started it makes of either, and nothing about what a
+// container would have found out.
+func (c *Control) Start(job string) (execution string, err error) {
+	id, err := ParseID(job)
+	if err != nil {
+		return "", err
+	}
+	var failed error
+	err = c.change(func(s *State) error {
+		r := s.get(job)
+		if r == nil || !same(r.Type, typeJob) {
+			return missing(s, id)
+		}
+		mode := s.fault(id, "start")
+		switch mode {
+		case Before:
+			failed = errInternal
+		case Throttle:
+			failed = errThrottled
+		}
+		s.log("start", id, failed)
+		if failed != nil {
+			return nil // the fault is used up
+		}
+		status := "Succeeded"
+		switch mode {
+		case Accepted:
+			status = "Failed"
+		case Lost:
+			failed = ErrLost
+		}
+		s.Made++
+		name := last(r.ID) + "-" + uuid(r.ID + text(s.Made))[:7]
+		execution = r.ID + "/executions/" + name
+		now := time.Now().UTC().Format(time.RFC3339)
+		s.Resources[key(execution)] = &Resource{ID: execution, Type: typeExecution, Made: s.Made, Body: Object{
+			"id": execution, "name": name, "type": typeExecution,
+			"properties": map[string]any{"status": status, "startTime": now, "endTime": now},
+		}}
+		return nil
+	})
+	if err == nil {
+		err = failed
+	}
+	return execution, err
+}

@@ -7,7 +7,7 @@ type Fault struct {
 	// Type and Name say of which resources; * and ? match as in path.Match, empty matches all.
 	Type string `json:"type"`
 	Name string `json:"name,omitempty"`
-	// Operation is create, update or delete; empty: each of them.
+	// Operation is create, update, delete, or start of a job; empty: each of them.
 	Operation string `json:"operation,omitempty"`
 	Mode      Mode   `json:"mode"`
 	// Times is how often; 0 means once.

@@ -117,6 +117,7 @@ const (
 	typeRoleAssignment = "Microsoft.Authorization/roleAssignments"
 	typeEnvironment    = "Microsoft.App/managedEnvironments"
 	typeJob            = "Microsoft.App/jobs"
+	typeExecution      = "Microsoft.App/jobs/executions"
 	typeAccount        = "Microsoft.CognitiveServices/accounts"
 	typeAccountHost    = "Microsoft.CognitiveServices/accounts/capabilityHosts"
 	typeConnection     = "Microsoft.CognitiveServices/accounts/connections"
@@ -174,6 +175,7 @@ func init() {
 		&kind{name: typeEnvironment, model: model[armappcontainers.ManagedEnvironment](), located: true, valid: containerAppName, rules: environmentRules, fill: environmentFill,
 			removable: inUse("ManagedEnvironmentInUse", "Managed environment %[1]s cannot be deleted while it holds %[2]s.")},
 		&kind{name: typeJob, model: model[armappcontainers.Job](), located: true, valid: jobName, rules: jobRules, fill: jobFill},
+		&kind{name: typeExecution, model: model[armappcontainers.JobExecution](), rules: executionRules, undeletable: true},
 
 		&kind{name: typeAccount, model: model[armcognitiveservices.Account](), located: true, valid: accountName, rules: accountRules, fill: accountFill, after: accountAfter, removable: accountRemovable, softDeleted: true},
 		&kind{name: typeAccountHost, model: model[armcognitiveservices.CapabilityHost](), rules: accountHostRules, removable: accountHostRemovable},

@@ -1,12 +1,17 @@
 // Package manager is the reading side of Azure's resource manager in the twin: what the
 // official clients get from https://management.azure.com about resources that the twin has.
-// Nothing is made or changed over it: the twin's stand-in provider does that.
+// Nothing is made or changed over it, because the twin's stand-in provider does that, except that
+// a job can be started.
 package manager
 
 import (
+	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"net/http"
+	"path"
 	"strings"
+	"sync"
 
 	"github.com/bulkhead-dev/bulkhead/tests/twin/front"
 	"github.com/bulkhead-dev/bulkhead/tests/twin/identity"
@@ -23,7 +28,22 @@ type Service struct {
 	// Authorize says why a principal (object id) may not do an action, such as
 	// Microsoft.Network/virtualNetworks/subnets/read, at a scope.
 	Authorize func(principal, action, scope string) error
+	// Start starts a job (Microsoft.App/jobs) and returns the id of its execution; nil: none can be
+	// started. What it fails with as a [*Refusal] is answered so, and with anything else the
+	// connection breaks.
+	Start func(job string) (execution string, err error)
+
+	mu      sync.Mutex
+	started map[string]string // execution by the path that its start is asked about at
 }
+
+// Refusal is an answer that is an error.
+type Refusal struct {
+	Status        int
+	Code, Message string
+}
+
+func (r *Refusal) Error() string { return r.Code + ": " + r.Message }
 
 var _ front.Site = (*Service)(nil)
 
@@ -38,16 +58,29 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("WWW-Authenticate", `Bearer authorization_uri="https://login.microsoftonline.com/`+identity.Tenant+`", error="invalid_token"`)
 		refuse(w, http.StatusUnauthorized, "AuthenticationFailed", err.Error())
 		return
+	case r.Method == http.MethodPost && s.Start != nil && strings.EqualFold(kind(r.URL.Path), "Microsoft.App/jobs/start"):
 	case r.Method != http.MethodGet:
 		refuse(w, http.StatusMethodNotAllowed, "MethodNotAllowed", "the twin's resource manager is read here, and changed by its provider")
 		return
-	case r.URL.Query().Get("api-version") == "":
+	}
+	if r.URL.Query().Get("api-version") == "" {
 		refuse(w, http.StatusBadRequest, "MissingApiVersionParameter", "The api-version query parameter (?api-version=) is required for all requests.")
 		return
 	}
-	id := r.URL.Path
-	if err := s.Authorize(p.ObjectID, kind(id)+"/read", id); err != nil {
-		refuse(w, http.StatusForbidden, "AuthorizationFailed", "The client '"+p.ClientID+"' with object id '"+p.ObjectID+"' does not have authorization to perform action '"+kind(id)+"/read' over scope '"+id+"': "+err.Error())
+	id, action := r.URL.Path, kind(r.URL.Path)+"/read"
+	if r.Method == http.MethodPost {
+		id, action = path.Dir(id), kind(id)+"/action" // Microsoft.App/jobs/start/action on the job
+	}
+	if err := s.Authorize(p.ObjectID, action, id); err != nil {
+		refuse(w, http.StatusForbidden, "AuthorizationFailed", "The client '"+p.ClientID+"' with object id '"+p.ObjectID+"' does not have authorization to perform action '"+action+"' over scope '"+id+"': "+err.Error())
+		return
+	}
+	if r.Method == http.MethodPost {
+		s.start(w, r, id)
+		return
+	}
+	if execution, ok := s.result(id); ok {
+		json.NewEncoder(w).Encode(map[string]string{"id": execution, "name": path.Base(execution)})
 		return
 	}
 	body, ok := s.Resource(id)
@@ -56,6 +89,41 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Write(body)
+}
+
+// start takes a request to start a job. Its execution is named where Location says, a while later; what that
+// path looks like is the resource provider's own affair.
+func (s *Service) start(w http.ResponseWriter, r *http.Request, job string) {
+	if r.ContentLength != 0 {
+		refuse(w, http.StatusBadRequest, "InvalidRequestContent", "the twin starts a job with the template that it has, and takes no other")
+		return
+	}
+	execution, err := s.Start(job)
+	var refused *Refusal
+	switch {
+	case errors.As(err, &refused):
+		refuse(w, refused.Status, refused.Code, refused.Message)
+		return
+	case err != nil:
+		panic(http.ErrAbortHandler)
+	}
+	at := strings.Join(strings.Split(job, "/")[:3], "/") + "/providers/Microsoft.App/locations/twin/jobOperationResults/" + rand.Text()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.started == nil {
+		s.started = map[string]string{}
+	}
+	s.started[at] = execution
+	w.Header().Set("Location", "https://"+Host+at+"?"+r.URL.RawQuery)
+	w.WriteHeader(http.StatusAccepted)
+}
+
+// result is the execution that a start has led to.
+func (s *Service) result(at string) (execution string, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	execution, ok = s.started[at]
+	return execution, ok
 }
 
 // kind is the type of a resource, such as Microsoft.Network/virtualNetworks/subnets.

@@ -28,12 +28,13 @@ var Deployer = identity.Principal{Name: "deployer", ObjectID: "de910bed-0000-400
 // DeployerAddress is the public address that it comes from (RFC 5737).
 var DeployerAddress = netip.MustParseAddr("203.0.113.10")
 
-// Control is the resource manager, as the data planes see it. What is nil knows nothing, and
-// permits everything.
+// Control is the resource manager, as the data planes see it. What is nil knows nothing, starts
+// nothing, and permits everything.
 type Control struct {
 	Vaults    func(name string) (vault.Vault, bool)
 	Accounts  func(name string) (blobs.Account, bool)
 	Resources func(id string) (json.RawMessage, bool)
+	Start     func(job string) (execution string, err error)
 	Authorize func(principal, action, scope string) error
 }
 
@@ -69,7 +70,7 @@ func Start(c Control) (_ *Planes, err error) {
 		p.Front.Handle(vault.Suffix, vault.New(vault.Options{Identity: p.Identity, Vaults: c.Vaults, Authorize: c.Authorize}))
 	}
 	if c.Resources != nil {
-		p.Front.Handle(manager.Host, &manager.Service{Identity: p.Identity, Resource: c.Resources, Authorize: c.Authorize})
+		p.Front.Handle(manager.Host, &manager.Service{Identity: p.Identity, Resource: c.Resources, Start: c.Start, Authorize: c.Authorize})
 	}
 	if c.Accounts != nil {
 		if p.blobs, err = blobs.Start(p.Front, p.dir, blobs.Options{Identity: p.Identity, Accounts: c.Accounts, Authorize: c.Authorize}); err != nil {

@@ -8,6 +8,7 @@ package subscription
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -18,6 +19,7 @@ import (
 	"github.com/bulkhead-dev/bulkhead/tests/twin/blobs"
 	"github.com/bulkhead-dev/bulkhead/tests/twin/front"
 	"github.com/bulkhead-dev/bulkhead/tests/twin/identity"
+	"github.com/bulkhead-dev/bulkhead/tests/twin/manager"
 	"github.com/bulkhead-dev/bulkhead/tests/twin/planes"
 	"github.com/bulkhead-dev/bulkhead/tests/twin/vault"
 )
@@ -39,7 +41,7 @@ func Start(dir string) (*Subscription, error) {
 		return nil, err
 	}
 	s := &Subscription{Control: control}
-	s.Planes, err = planes.Start(planes.Control{Vaults: s.vault, Accounts: s.account, Resources: s.resource, Authorize: control.Authorized})
+	s.Planes, err = planes.Start(planes.Control{Vaults: s.vault, Accounts: s.account, Resources: s.resource, Start: s.start, Authorize: control.Authorized})
 	return s, err
 }
 
@@ -95,6 +97,16 @@ func (s *Subscription) resource(id string) (json.RawMessage, bool) {
 	}
 	text, err := json.Marshal(body)
 	return text, err == nil
+}
+
+// start is for the one thing that the resource manager does itself.
+func (s *Subscription) start(job string) (string, error) {
+	execution, err := s.Control.Start(job)
+	var refused *arm.Error
+	if errors.As(err, &refused) && refused.Status > 0 { // ErrLost has none
+		return "", &manager.Refusal{Status: refused.Status, Code: refused.Code, Message: refused.Message}
+	}
+	return execution, err
 }
 
 // find is a resource of a type by its name, which is unique in all of Azure for those that are asked for.

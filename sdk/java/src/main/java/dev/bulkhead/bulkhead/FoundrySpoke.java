@@ -22,14 +22,14 @@ import javax.annotation.Nullable;
 @ResourceType(type="bulkhead:index:FoundrySpoke")
 public class FoundrySpoke extends com.pulumi.resources.ComponentResource {
     /**
-     * ARM id of the agents&#39; subnet. It is known once agents may exist.
+     * ARM id of the agents&#39; subnet. It is known once agents may exist: with a required canary, once that has succeeded.
      * 
      */
     @Export(name="agentSubnetId", refs={String.class}, tree="[0]")
     private Output<String> agentSubnetId;
 
     /**
-     * @return ARM id of the agents&#39; subnet. It is known once agents may exist.
+     * @return ARM id of the agents&#39; subnet. It is known once agents may exist: with a required canary, once that has succeeded.
      * 
      */
     public Output<String> agentSubnetId() {

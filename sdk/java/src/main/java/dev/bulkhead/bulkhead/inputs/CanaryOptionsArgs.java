@@ -6,6 +6,7 @@ package dev.bulkhead.bulkhead.inputs;
 import com.pulumi.core.Output;
 import com.pulumi.core.annotations.Import;
 import com.pulumi.exceptions.MissingRequiredPropertyException;
+import java.lang.Boolean;
 import java.lang.String;
 import java.util.Objects;
 import java.util.Optional;
@@ -96,6 +97,21 @@ public final class CanaryOptionsArgs extends com.pulumi.resources.ResourceArgs {
     }
 
     /**
+     * Run the probe in every update that changes the ruleset or the image, and give agentSubnetId and networkInjections only once it has succeeded, so that no account is made before. Default: false.
+     * 
+     */
+    @Import(name="required")
+    private @Nullable Output<Boolean> required;
+
+    /**
+     * @return Run the probe in every update that changes the ruleset or the image, and give agentSubnetId and networkInjections only once it has succeeded, so that no account is made before. Default: false.
+     * 
+     */
+    public Optional<Output<Boolean>> required() {
+        return Optional.ofNullable(this.required);
+    }
+
+    /**
      * When the probe runs by itself, as a cron expression in UTC.
      * 
      */
@@ -118,6 +134,7 @@ public final class CanaryOptionsArgs extends com.pulumi.resources.ResourceArgs {
         this.image = $.image;
         this.permitted = $.permitted;
         this.prefix = $.prefix;
+        this.required = $.required;
         this.schedule = $.schedule;
     }
 
@@ -242,6 +259,27 @@ public final class CanaryOptionsArgs extends com.pulumi.resources.ResourceArgs {
          */
         public Builder prefix(String prefix) {
             return prefix(Output.of(prefix));
+        }
+
+        /**
+         * @param required Run the probe in every update that changes the ruleset or the image, and give agentSubnetId and networkInjections only once it has succeeded, so that no account is made before. Default: false.
+         * 
+         * @return builder
+         * 
+         */
+        public Builder required(@Nullable Output<Boolean> required) {
+            $.required = required;
+            return this;
+        }
+
+        /**
+         * @param required Run the probe in every update that changes the ruleset or the image, and give agentSubnetId and networkInjections only once it has succeeded, so that no account is made before. Default: false.
+         * 
+         * @return builder
+         * 
+         */
+        public Builder required(Boolean required) {
+            return required(Output.of(required));
         }
 
         /**
