@@ -71,6 +71,7 @@ type Config struct {
 	Feeds       Feeds               `yaml:"feeds"`
 	CA          *CA                 `yaml:"ca"` // nil: nothing is decrypted
 	Audit       Audit               `yaml:"audit"`
+	Identity    Identity            `yaml:"identity"`    // the gateway's own, for Azure's services
 	Attestation *Attestation        `yaml:"attestation"` // nil: nobody is told
 	Admin       Admin               `yaml:"admin"`
 	State       State               `yaml:"state"`
@@ -116,6 +117,11 @@ type CA struct {
 // Audit says where decisions are written.
 type Audit struct {
 	File string `yaml:"file"`
+}
+
+// Identity says which managed identity the gateway asks Azure's services as.
+type Identity struct {
+	ClientID string `yaml:"clientId"` // empty: the machine's only one
 }
 
 // Attestation is the blob in which the gateway says which ruleset it enforces.
@@ -193,6 +199,8 @@ func Parse(data []byte) (*Config, error) {
 	return &c, nil
 }
 
+var guid = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
+
 var unknownField = regexp.MustCompile(`line (\d+): field (\S+) not found in type config\.(\S+)`)
 
 // legible puts the YAML library's errors into the file's terms, on one line.
@@ -217,6 +225,7 @@ func (c *Config) validate() error {
 		{c.ServiceTags.Discovery != nil, "serviceTags.discovery: this version reads service tags from a file; use serviceTags.file"},
 		{c.CA != nil && (c.CA.KeyVault == "") == (c.CA.KeyFile == ""), "ca: name the root's key, `{keyVault: https://NAME.vault.azure.net, key: bulkhead-root}`, or for a lab `{file: root.crt, keyFile: root.key}`"},
 		{c.CA != nil && c.CA.KeyVault != "" && (c.vault() == "" || c.CA.Key == ""), "ca: give the vault as https://NAME.vault.azure.net and the key by its name"},
+		{c.Identity.ClientID != "" && !guid.MatchString(c.Identity.ClientID), "identity.clientId: give the managed identity's client id, such as 11111111-2222-3333-4444-555555555555"},
 		{len(c.Agents) == 0, "agents: name the agents' subnets, for example `agents: [10.20.1.0/24]`"},
 		{c.SNAT != "all" && c.SNAT != "internet", fmt.Sprintf("snat: %q is neither all nor internet", c.SNAT)},
 		{!slices.Contains([]policy.PinScope{policy.ScopeSource, policy.ScopeShared, policy.ScopeVerify}, c.DNS.PinScope),

@@ -74,6 +74,7 @@ func TestBadInput(t *testing.T) {
 		{"policy: {blob: 'https://a.blob.core.windows.net/policy/r.json?sig=secret'}\nagents: [10.20.1.0/24]\n", "no signature"},
 		{"policy: {blob: 'https://10.0.0.1/policy/r.json'}\nagents: [10.20.1.0/24]\n", "policy.blob: give it as"},
 		{good + "attestation: {}\n", "attestation.url: give the blob"},
+		{good + "identity: {clientId: mine}\n", "identity.clientId: give the managed identity"},
 		{good + "ca: {file: root.crt}\n", "ca: name the root's key"},
 		{good + "ca: {keyVault: https://v.vault.azure.net, key: k, keyFile: root.key}\n", "ca: name the root's key"},
 		{good + "ca: {keyVault: https://v.vault.azure.net}\n", "ca: give the vault"},

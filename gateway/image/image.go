@@ -153,7 +153,11 @@ func (s Spec) gatewayConfig() (string, error) {
 			File     string `yaml:"file"`
 		}
 	)
+	type identity struct {
+		ClientID string `yaml:"clientId"`
+	}
 	doc := struct {
+		Identity    identity       `yaml:"identity"`
 		Policy      where          `yaml:"policy"`
 		Attestation report         `yaml:"attestation"`
 		Agents      []netip.Prefix `yaml:"agents,flow"`
@@ -161,6 +165,7 @@ func (s Spec) gatewayConfig() (string, error) {
 		Egress      []string       `yaml:"egress,flow"`
 		CA          *ca            `yaml:"ca,omitempty"`
 	}{
+		Identity:    identity{s.ClientID},
 		Policy:      where{s.PolicyURL},
 		Attestation: report{s.AttestationURL},
 		Agents:      s.Agents,

@@ -41,7 +41,7 @@ func (s *Server) authority(ctx context.Context, rules *policy.Ruleset) (*ca.Auth
 	var root ca.Root = ca.Files{Certificate: c.File, Key: c.KeyFile}
 	if c.KeyVault != "" {
 		var err error
-		if root, err = ca.NewVault(c.KeyVault, c.Key, c.File, nil, &azkeys.ClientOptions{ClientOptions: s.azure()}); err != nil {
+		if root, err = ca.NewVault(c.KeyVault, c.Key, c.File, s.identity, &azkeys.ClientOptions{ClientOptions: s.azure()}); err != nil {
 			return nil, err
 		}
 	}

@@ -2,12 +2,28 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/http"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 )
+
+// identify names the managed identity, where a machine may have more than one: Azure would not
+// choose, and the gateway would have none. Azure Policy gives machines identities that nobody here asked for.
+func (s *Server) identify() error {
+	if s.cfg.Identity.ClientID == "" {
+		return nil
+	}
+	named, err := azidentity.NewManagedIdentityCredential(&azidentity.ManagedIdentityCredentialOptions{ID: azidentity.ClientID(s.cfg.Identity.ClientID)})
+	if err != nil {
+		return fmt.Errorf("identity: %w", err)
+	}
+	s.identity = named
+	return nil
+}
 
 // azure is how the gateway itself asks Azure's services. Names are resolved by the upstream
 // resolvers, and so to the addresses that `egress` opens: the machine's own resolver may well

@@ -32,7 +32,7 @@ func (s *Server) openPublished() (err error) {
 	if s.cfg.Policy.Blob == "" {
 		return nil
 	}
-	s.published, err = policyblob.Open(s.cfg.Policy.Blob, s.cfg.State.Dir, nil, &blob.ClientOptions{ClientOptions: s.azure()})
+	s.published, err = policyblob.Open(s.cfg.Policy.Blob, s.cfg.State.Dir, s.identity, &blob.ClientOptions{ClientOptions: s.azure()})
 	if s.published != nil && err != nil {
 		s.log.Error("the last good ruleset cannot be used; nothing passes until one is read from the blob", "error", err)
 		return nil
@@ -147,7 +147,7 @@ func (s *Server) attest(ctx context.Context) {
 	if s.cfg.Attestation == nil {
 		return
 	}
-	reporter, err := policyblob.NewReporter(s.cfg.Attestation.URL, nil, &blob.ClientOptions{ClientOptions: s.azure()})
+	reporter, err := policyblob.NewReporter(s.cfg.Attestation.URL, s.identity, &blob.ClientOptions{ClientOptions: s.azure()})
 	if err != nil { // the URL was checked; only the SDK may know better
 		s.reported(policyblob.Report{}, err)
 		return

@@ -20,6 +20,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azsecrets"
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/bulkhead-dev/bulkhead/gateway/audit"
@@ -53,6 +55,8 @@ type Server struct {
 	version string
 	dns     netip.AddrPort
 	gateway []netip.Addr // its own addresses
+	// identity is the managed identity that is named; nil: the machine's only one.
+	identity azcore.TokenCredential
 
 	rules   atomic.Pointer[policy.Ruleset]
 	lastErr atomic.Pointer[string] // of the last reload, nil if it went well
@@ -131,6 +135,9 @@ func (s *Server) prepare() (*policy.Ruleset, error) {
 		return nil, err
 	}
 	if s.gateway, err = ownAddresses(); err != nil {
+		return nil, err
+	}
+	if err := s.identify(); err != nil {
 		return nil, err
 	}
 	if err := s.openPublished(); err != nil {
@@ -274,7 +281,7 @@ func (s *Server) enforcerOptions(rules *policy.Ruleset) (opt enforcer.Options, e
 		Logf: logf,
 	}
 	if s.ca != nil {
-		secrets, err := secrets.New(nil, nil, time.Now)
+		secrets, err := secrets.New(s.identity, &azsecrets.ClientOptions{ClientOptions: s.azure()}, time.Now)
 		if err != nil {
 			return opt, err
 		}
