@@ -1,7 +1,9 @@
 package engine
 
 import (
+	"crypto/sha256"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -40,11 +42,11 @@ func home(plugins []Plugin) (string, error) {
 		}
 	}
 	for _, file := range append([]string{filepath.Join(tools, "pulumi"), filepath.Join(tools, "pulumi-language-yaml"), host}, files...) {
-		info, err := os.Stat(file)
+		sum, err := digest(file)
 		if err != nil {
 			return "", err
 		}
-		fmt.Fprintln(&stamp, file, info.Size(), info.ModTime().UnixNano())
+		fmt.Fprintf(&stamp, "%s %x\n", file, sum)
 	}
 	twin := filepath.Join(Root(), "bin", "twin")
 	dir := filepath.Join(twin, name)
@@ -81,6 +83,19 @@ func home(plugins []Plugin) (string, error) {
 		}
 		return os.WriteFile(filepath.Join(dir, "stamp"), []byte(stamp.String()), 0o644)
 	})
+}
+
+// digest tells programs apart by content: go build gives a file that was up to date a new time, and
+// a home that is made anew is taken from under whoever uses it.
+func digest(file string) ([]byte, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	h := sha256.New()
+	_, err = io.Copy(h, f)
+	return h.Sum(nil), err
 }
 
 // environment is the process's own without what would lead Pulumi or a plugin to the user's
