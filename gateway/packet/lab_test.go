@@ -337,11 +337,22 @@ func htons(n uint16) uint16 { return n<<8 | n>>8 }
 
 // to counts the packets to an address.
 func (c *capture) to(addr string) int {
+	dst := netip.MustParseAddr(addr)
+	return c.count(func(p tuple) bool { return p.dst.Addr() == dst })
+}
+
+// carrying counts the packets of a protocol to an address and port. Unlike to, it does
+// not see what is left of another flow to that address: a last ACK may come any time.
+func (c *capture) carrying(proto policy.Proto, dst netip.AddrPort) int {
+	return c.count(func(p tuple) bool { return p.proto == proto && p.dst == dst })
+}
+
+func (c *capture) count(match func(tuple) bool) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	n := 0
 	for _, p := range c.packets {
-		if p.dst.Addr() == netip.MustParseAddr(addr) {
+		if match(p) {
 			n++
 		}
 	}

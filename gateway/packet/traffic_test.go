@@ -65,16 +65,19 @@ func testTraffic(t *testing.T, arms int) {
 		{"IPv6 UDP", "udp", v6Agent, net.JoinHostPort(v6Internet, "7000"), unix.EACCES},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			host := netip.MustParseAddrPort(c.to).Addr().String()
-			before := l.wire.to(host)
+			proto, to := policy.TCP, netip.MustParseAddrPort(c.to)
+			if c.network == "udp" {
+				proto = policy.UDP
+			}
+			before := l.wire.carrying(proto, to)
 			err := l.try(l.agent, c.network, c.from, c.to)
 			if c.want == nil && err != nil || !errors.Is(err, c.want) {
 				t.Fatalf("got %v, want %v", err, c.want)
 			}
 			l.settle()
-			forwarded := c.want == nil && host == addrPermit
-			if after := l.wire.to(host); !forwarded && after != before {
-				t.Errorf("%d packets to %s reached the wire", after-before, host)
+			forwarded := c.want == nil && to.Port() == portEcho
+			if n := l.wire.carrying(proto, to) - before; !forwarded && n != 0 {
+				t.Errorf("%d packets to %s reached the wire", n, to)
 			}
 		})
 	}
