@@ -51,7 +51,7 @@ func (f *flow) run(ctx context.Context) (handed bool) {
 		// Addresses alone permit it; waiting for a name would stall protocols in
 		// which the server speaks first.
 		v.Tier = policy.TierSplice
-		if reason, why := f.posture(ctx, &v, nil); reason != "" {
+		if reason, why := f.posture(ctx, &v, nil, f.dst.Addr()); reason != "" {
 			reset(f.client)
 			f.refused(v.refuseRule(reason), why)
 			return false
@@ -102,7 +102,7 @@ func (f *flow) decideName(ctx context.Context, facts policy.Flow, p *peeked) (ha
 	}
 	if v.Permitted() {
 		v.Tier = policy.TierSplice // first, for what is decrypted owes more
-		if reason, why := f.posture(ctx, &v, p.offer()); reason != "" {
+		if reason, why := f.posture(ctx, &v, p.offer(), f.dst.Addr()); reason != "" {
 			f.withdraw()
 			v, message = v.refuseRule(reason), why
 		}
