@@ -12,17 +12,22 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 )
 
-// identify names the managed identity, where a machine may have more than one: Azure would not
-// choose, and the gateway would have none. Azure Policy gives machines identities that nobody here asked for.
+// identify has the gateway ask Azure as the machine's managed identity, if it asks at all. The
+// configuration names it where a machine may have more than one: Azure would not choose, and the
+// gateway would have none. Azure Policy gives machines identities that nobody here asked for.
 func (s *Server) identify() error {
-	if s.cfg.Identity.ClientID == "" {
+	if s.cfg.Policy.Blob == "" && s.cfg.Attestation == nil && s.cfg.CA == nil {
 		return nil
 	}
-	named, err := azidentity.NewManagedIdentityCredential(&azidentity.ManagedIdentityCredentialOptions{ID: azidentity.ClientID(s.cfg.Identity.ClientID)})
+	var opts azidentity.ManagedIdentityCredentialOptions
+	if id := s.cfg.Identity.ClientID; id != "" {
+		opts.ID = azidentity.ClientID(id)
+	}
+	own, err := azidentity.NewManagedIdentityCredential(&opts)
 	if err != nil {
 		return fmt.Errorf("identity: %w", err)
 	}
-	s.identity = named
+	s.identity = own
 	return nil
 }
 
