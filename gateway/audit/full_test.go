@@ -192,7 +192,9 @@ func TestQuota(t *testing.T) {
 	if got := len(l.events()) - before; got != 0 {
 		t.Errorf("the flood is %d more events at once", got)
 	}
-	l.record(end(1))
+	withdrawn := end(2) // a denial by its verdict, and the end of what was permitted all the same
+	withdrawn.Decision.Verdict = policy.Deny
+	l.record(end(1), withdrawn)
 	other := permit(1)
 	other.Src = netip.AddrPortFrom(netip.MustParseAddr("10.20.1.5"), 1)
 	l.record(other, deny("10.20.1.5", 22))
@@ -208,7 +210,7 @@ func TestQuota(t *testing.T) {
 	for _, e := range decisions(l.events())[n:] {
 		counts += fmt.Sprint(max(e.Count, 1), " ")
 	}
-	if counts != "1 1 1 100 100 1 " && counts != "1 1 1 1 100 100 " {
+	if counts != "1 1 1 1 100 100 1 " && counts != "1 1 1 1 1 100 100 " {
 		t.Errorf("events after the flood: %s", counts)
 	}
 }
