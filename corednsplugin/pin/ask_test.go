@@ -105,3 +105,17 @@ func TestConcurrent(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// TestAskIsNotLimited: what bounds agents does not bound the gateway's own questions on their
+// behalf, or an agent with many names would lose its stale pins.
+func TestAskIsNotLimited(t *testing.T) {
+	r := newRig(t, compile(t, ruleset, environment()), policy.ScopeSource)
+	src := netip.MustParseAddr("10.20.1.4")
+	for i := range 2 * namesBurst {
+		name := fmt.Sprintf("n%d.wild.example.org", i)
+		r.up.zone[name] = msg(name + ". 60 IN A 93.184.216.34")
+		if err := r.Ask(context.Background(), src, name); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -419,3 +419,22 @@ func TestRepeat(t *testing.T) {
 		}
 	}
 }
+
+// TestBeyondItsShare: an answer that the audit has no share for is refused as overload, and the
+// refusal goes to the audit, which counts it with its like.
+func TestBeyondItsShare(t *testing.T) {
+	r := newRig(t, compile(t, ruleset, environment()), policy.ScopeSource)
+	r.up.zone = zone()
+	r.log.err = audit.ErrQuota
+	m := r.query(t, "10.20.1.4", "api.example.org", dns.TypeA)
+	if got := ede(m); m.Rcode != dns.RcodeServerFailure || got != "0 rule=invariant; reason=overload" {
+		t.Errorf("%s, %s", dns.RcodeToString[m.Rcode], got)
+	}
+	if len(r.log.all) != 2 {
+		t.Fatalf("%d records", len(r.log.all))
+	}
+	rec := r.log.all[1]
+	if rec.Decision.Permitted() || rec.Decision.Reason != policy.ReasonOverload || rec.Activity != audit.Refuse || rec.Pin != nil || len(rec.DNS.Answers) > 0 {
+		t.Errorf("%+v", rec)
+	}
+}

@@ -192,7 +192,9 @@ func TestQuota(t *testing.T) {
 	if got := len(l.events()) - before; got != 0 {
 		t.Errorf("the flood is %d more events at once", got)
 	}
-	l.record(end(1))
+	withdrawn := end(2) // a denial by its verdict, and the end of what was permitted all the same
+	withdrawn.Decision.Verdict = policy.Deny
+	l.record(end(1), withdrawn)
 	other := permit(1)
 	other.Src = netip.AddrPortFrom(netip.MustParseAddr("10.20.1.5"), 1)
 	l.record(other, deny("10.20.1.5", 22))
@@ -208,7 +210,49 @@ func TestQuota(t *testing.T) {
 	for _, e := range decisions(l.events())[n:] {
 		counts += fmt.Sprint(max(e.Count, 1), " ")
 	}
-	if counts != "1 1 1 100 100 1 " && counts != "1 1 1 1 100 100 " {
+	if counts != "1 1 1 1 100 100 1 " && counts != "1 1 1 1 1 100 100 " {
 		t.Errorf("events after the flood: %s", counts)
+	}
+}
+
+// hooked is a disk that calls back before its next write.
+type hooked struct {
+	file
+	hook *func()
+}
+
+func (h *hooked) Write(b []byte) (int, error) {
+	if f := *h.hook; f != nil {
+		*h.hook = nil
+		f()
+	}
+	return h.file.Write(b)
+}
+
+// TestFullMeanwhile: what is being written when a sync finds the disk full is written once.
+func TestFullMeanwhile(t *testing.T) {
+	var hook func()
+	l := newTestLog(t, func(o *Options) {
+		open := o.open
+		o.open = func(path string) (file, error) {
+			f, err := open(path)
+			return &hooked{f, &hook}, err
+		}
+	})
+	l.record(permit(1))
+	hook = func() {
+		l.faults.set(func(f *fault) { f.sync = syscall.ENOSPC })
+		if err := l.sync(); !errors.Is(err, syscall.ENOSPC) {
+			t.Errorf("sync: %v", err)
+		}
+		l.faults.set(func(f *fault) { f.sync = nil })
+	}
+	if err := l.Record(end(1)); err != nil {
+		t.Error(err)
+	}
+	l.close()
+	mustVerify(t, l.path)
+	if n := len(decisions(l.events())); n != 2 {
+		t.Errorf("%d events of a flow that began and ended", n)
 	}
 }

@@ -101,7 +101,7 @@ func (l *Log) writeBatch(batch []*entry) {
 		if err == nil {
 			err = l.commit(l.kindDue(), batch)
 		}
-		if !l.writer.full.Load() { // nor has this filled it up
+		if err == nil || !l.writer.full.Load() { // it was not this that filled the disk up
 			l.answer(batch, err)
 			return
 		}

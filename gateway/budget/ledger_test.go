@@ -353,3 +353,19 @@ func TestRewrite(t *testing.T) {
 		t.Fatalf("%d left in %d accounts", left, len(again.accounts))
 	}
 }
+
+// TestBound: where an account has too many buckets, the oldest are joined, and no byte is lost.
+func TestBound(t *testing.T) {
+	a := &account{window: 1}
+	for i := range int64(maxBuckets + 3) {
+		a.buckets = append(a.buckets, bucket{end: i, used: 1, charged: 2})
+	}
+	a.bound()
+	var charged int64
+	for _, b := range a.buckets {
+		charged += b.charged
+	}
+	if len(a.buckets) != maxBuckets || a.buckets[0].end != 3 || a.used() != maxBuckets+3 || charged != 2*(maxBuckets+3) {
+		t.Errorf("%d buckets from %d on, %d used, %d charged", len(a.buckets), a.buckets[0].end, a.used(), charged)
+	}
+}

@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
-	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 )
 
@@ -33,14 +32,8 @@ type Vault struct {
 var _ Root = (*Vault)(nil)
 
 // NewVault names a key by its vault's URL and its name, and the file with the root's
-// certificate. Credential nil is the machine's managed identity. It asks nothing yet.
+// certificate. It asks nothing yet.
 func NewVault(url, key, certificate string, credential azcore.TokenCredential, opts *azkeys.ClientOptions) (*Vault, error) {
-	if credential == nil {
-		var err error
-		if credential, err = azidentity.NewManagedIdentityCredential(nil); err != nil {
-			return nil, fmt.Errorf("ca: managed identity: %w", err)
-		}
-	}
 	client, err := azkeys.NewClient(url, credential, opts)
 	if err != nil {
 		return nil, fmt.Errorf("ca: %w", err)

@@ -2,6 +2,7 @@ package enforcer
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -291,6 +292,37 @@ func TestOtherAddressIsWithdrawn(t *testing.T) {
 		if n := l.Rejudge(t.Context()); n != want {
 			t.Errorf("%d withdrawn when %s is denied, want %d", n, denied, want)
 		}
+	}
+}
+
+// reloading has a reload come just when an address answers.
+type reloading struct {
+	Dialer
+	reload func()
+}
+
+func (d reloading) Dial(ctx context.Context, src netip.Addr, dst netip.AddrPort) (*net.TCPConn, error) {
+	c, err := d.Dialer.Dial(ctx, src, dst)
+	d.reload()
+	return c, err
+}
+
+// A reload between the choice of another address and its answer counts.
+func TestOtherAddressIsJudgedOnceMore(t *testing.T) {
+	var l *lab
+	l = newLab(t, func(o *Options) {
+		o.Dialer = reloading{o.Dialer, func() {
+			l.rules.Store(compile(t, denying(github2)))
+			l.Rejudge(t.Context())
+		}}
+	})
+	l.pin(t, agent, "api.github.com", github, github2)
+	l.host(t, github2, 443, tlsEcho)
+	c := l.dial(t, agent, github, 443)
+	_, _ = c.Write(firstFlight("api.github.com"))
+	wantReset(t, c)
+	if r := l.log.wait(t, audit.Close); r.Decision.Permitted() || r.Decision.Rule != "deny-bad" || r.BytesOut != 0 {
+		t.Errorf("%+v", r)
 	}
 }
 

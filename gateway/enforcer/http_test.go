@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/bulkhead-dev/bulkhead/gateway/audit"
@@ -200,5 +201,29 @@ func TestHTTPUnwritten(t *testing.T) {
 		if status != 403 || !strings.Contains(body, `"reason":"`+string(want)+`"`) {
 			t.Errorf("%v: %d %s", err, status, body)
 		}
+	}
+}
+
+// A reload while a request is being judged counts for it: else it would be nobody's to withdraw.
+func TestHTTPReloadDuringJudgement(t *testing.T) {
+	l := newHTTPLab(t)
+	var armed atomic.Bool
+	l.opt.Ruleset = func() *policy.Ruleset {
+		before := l.rules.Load()
+		if armed.CompareAndSwap(true, false) {
+			l.rules.Store(compile(t, strings.ReplaceAll(rules, "paths: [/mcp]", "paths: [/other]")))
+			l.Rejudge(t.Context())
+		}
+		return before
+	}
+	c := l.dial(t, agent, evil, 80)
+	br := bufio.NewReader(c)
+	const post = "POST /mcp HTTP/1.1\r\nHost: mcp.example.com\r\nContent-Length: 0\r\n\r\n"
+	if status, body := request(t, c, br, post); status != 200 {
+		t.Fatal(status, body)
+	}
+	armed.Store(true)
+	if status, body := request(t, c, br, post); status != 403 {
+		t.Fatal(status, body)
 	}
 }

@@ -140,6 +140,12 @@ func (r *denialReader) count() error {
 			}
 		}
 	}
+	r.counted(now)
+	return nil
+}
+
+// counted compares what the kernel has counted with what was passed on.
+func (r *denialReader) counted(now map[deniedKey]int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for k, n := range now {
@@ -155,7 +161,6 @@ func (r *denialReader) count() error {
 		}
 	}
 	r.seen = now
-	return nil
 }
 
 func addrPort(a netip.Addr, port uint16) netip.AddrPort {

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -182,5 +183,20 @@ func TestPowerless(t *testing.T) {
 	}
 	if _, err := Open(labConfig()); err != nil {
 		t.Log(err)
+	}
+}
+
+// TestCounted: only what came since is passed on; a counter that is lower than before began anew.
+func TestCounted(t *testing.T) {
+	var got []int
+	r := &denialReader{seen: map[deniedKey]int{}, f: func(d Denial) { got = append(got, d.Count) }}
+	key := deniedKey{src: netip.MustParseAddr(addrAgent), cause: CauseDefault}
+	for _, n := range []int{3, 3, 8, 2} {
+		r.counted(map[deniedKey]int{key: n})
+	}
+	r.counted(nil)
+	r.counted(map[deniedKey]int{key: 1})
+	if !slices.Equal(got, []int{3, 5, 2, 1}) {
+		t.Errorf("passed on %v", got)
 	}
 }

@@ -174,6 +174,34 @@ func TestAnswer(t *testing.T) {
 	}
 }
 
+// TestAliasesBelowThePermit: an alias is judged by the denies above the permit, as the flow would be.
+func TestAliasesBelowThePermit(t *testing.T) {
+	for priority, want := range map[int]Action{0: Deny, 1 << 20: Permit} {
+		r := exampleRuleset(t, func(doc *Document) {
+			doc.WebGroups = append(doc.WebGroups, WebGroup{Name: "cdn", FQDNs: []string{"*.cdn.example"}})
+			doc.Rules = append(doc.Rules, Rule{Name: "deny-cdn", Priority: priority, WebGroups: []string{"cdn"}, Action: Deny})
+		})
+		q := r.Question(agent, "api.github.com")
+		if d := r.Answer(&q, []string{"github.cdn.example"}, netip.MustParseAddr("140.82.112.6")); d.Verdict != want {
+			t.Errorf("an alias that is denied at priority %d: %s by %s", priority, d.Verdict, d.Rule)
+		}
+	}
+}
+
+// TestBudgetIsForTCP: what cannot be metered is not permitted by a rule with a budget.
+func TestBudgetIsForTCP(t *testing.T) {
+	r := exampleRuleset(t, func(doc *Document) {
+		doc.SmartGroups = append(doc.SmartGroups, SmartGroup{Name: "metered", CIDRs: prefixes("45.9.200.0/24")})
+		doc.Rules = append(doc.Rules, Rule{Name: "metered", Priority: 0, Destinations: []string{"metered"}, Action: Permit,
+			Budget: &Budget{BytesOut: 1 << 20, Window: "24h", Per: "source"}})
+	})
+	for proto, want := range map[Proto]Action{TCP: Permit, UDP: Deny, ICMP: Deny} {
+		if d := r.Decide(&Flow{Stage: StagePacket, Src: agent, Dst: netip.MustParseAddr("45.9.200.1"), Proto: proto, Port: 5000}); d.Verdict != want {
+			t.Errorf("%s: %s by %s", proto, d.Verdict, d.Rule)
+		}
+	}
+}
+
 // TestMonitor shows that watching changes no verdict, and what it writes down.
 func TestMonitor(t *testing.T) {
 	all := exampleRuleset(t, func(d *Document) { d.Mode = ModeMonitor })

@@ -11,18 +11,6 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/blob"
 )
 
-// identity is the machine's own where none is given.
-func identity(given azcore.TokenCredential) (azcore.TokenCredential, error) {
-	if given != nil {
-		return given, nil
-	}
-	own, err := azidentity.NewManagedIdentityCredential(nil)
-	if err != nil {
-		return nil, fmt.Errorf("managed identity: %w", err)
-	}
-	return own, nil
-}
-
 // patient has the SDK try once: whoever calls asks again soon anyway, and wants to say
 // what is wrong meanwhile.
 func patient(opts *blob.ClientOptions) *blob.ClientOptions {

@@ -29,13 +29,8 @@ type Reporter struct {
 	client *blockblob.Client
 }
 
-// NewReporter names a blob by its URL. Credential nil is the machine's managed identity. It
-// asks nothing yet.
+// NewReporter names a blob by its URL. It asks nothing yet.
 func NewReporter(url string, credential azcore.TokenCredential, opts *blob.ClientOptions) (*Reporter, error) {
-	credential, err := identity(credential)
-	if err != nil {
-		return nil, err
-	}
 	client, err := blockblob.NewClient(url, credential, (*blockblob.ClientOptions)(patient(opts)))
 	if err != nil {
 		return nil, fmt.Errorf("attestation.url: %w", err)

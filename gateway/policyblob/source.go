@@ -54,13 +54,9 @@ type Source struct {
 }
 
 // Open names a blob by its URL, and the folder in which the last accepted version
-// is kept. Credential nil is the machine's managed identity. It asks nothing yet. With an error
-// and a Source, what was kept cannot be used, and the Source works all the same.
+// is kept. It asks nothing yet. With an error and a Source, what was kept cannot be used, and the Source
+// works all the same.
 func Open(url, dir string, credential azcore.TokenCredential, opts *blob.ClientOptions) (*Source, error) {
-	credential, err := identity(credential)
-	if err != nil {
-		return nil, err
-	}
 	client, err := blob.NewClient(url, credential, patient(opts))
 	if err != nil {
 		return nil, fmt.Errorf("policy.blob: %w", err)

@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
-	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azsecrets"
 	lru "github.com/hashicorp/golang-lru/v2"
 	"golang.org/x/sync/singleflight"
@@ -53,16 +52,10 @@ type value struct {
 	at   time.Time
 }
 
-// New returns a Store. Credential nil is the machine's managed identity.
-func New(credential azcore.TokenCredential, options *azsecrets.ClientOptions, now func() time.Time) (*Store, error) {
-	if credential == nil {
-		var err error
-		if credential, err = azidentity.NewManagedIdentityCredential(nil); err != nil {
-			return nil, fmt.Errorf("secrets: managed identity: %w", err)
-		}
-	}
+// New returns a Store that asks vaults with a credential.
+func New(credential azcore.TokenCredential, options *azsecrets.ClientOptions, now func() time.Time) *Store {
 	values, _ := lru.New[string, value](maxSecrets) // fails only for a size below 1
-	return &Store{credential: credential, options: options, now: now, clients: map[string]*azsecrets.Client{}, values: values}, nil
+	return &Store{credential: credential, options: options, now: now, clients: map[string]*azsecrets.Client{}, values: values}
 }
 
 // Secret returns the value behind the identifier of a Key Vault secret, with or without a version,

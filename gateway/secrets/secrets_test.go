@@ -91,11 +91,7 @@ func store(t *testing.T, v *vault, c *clock) *Store {
 	}
 	client.Transport.(*http.Transport).TLSClientConfig.ServerName = "example.com" // what httptest's certificate is for
 	opt := &azsecrets.ClientOptions{ClientOptions: azcore.ClientOptions{Transport: client, Retry: policy.RetryOptions{MaxRetries: -1}}}
-	s, err := New(token{}, opt, c.Now)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
+	return New(token{}, opt, c.Now)
 }
 
 const id = "https://contoso.vault.azure.net/secrets/token"

@@ -5,23 +5,29 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 )
 
-// identify names the managed identity, where a machine may have more than one: Azure would not
-// choose, and the gateway would have none. Azure Policy gives machines identities that nobody here asked for.
+// identify has the gateway ask Azure as the machine's managed identity, if it asks at all. The
+// configuration names it where a machine may have more than one: Azure would not choose, and the
+// gateway would have none. Azure Policy gives machines identities that nobody here asked for.
 func (s *Server) identify() error {
-	if s.cfg.Identity.ClientID == "" {
+	if s.cfg.Policy.Blob == "" && s.cfg.Attestation == nil && s.cfg.CA == nil {
 		return nil
 	}
-	named, err := azidentity.NewManagedIdentityCredential(&azidentity.ManagedIdentityCredentialOptions{ID: azidentity.ClientID(s.cfg.Identity.ClientID)})
+	var opts azidentity.ManagedIdentityCredentialOptions
+	if id := s.cfg.Identity.ClientID; id != "" {
+		opts.ID = azidentity.ClientID(id)
+	}
+	own, err := azidentity.NewManagedIdentityCredential(&opts)
 	if err != nil {
 		return fmt.Errorf("identity: %w", err)
 	}
-	s.identity = named
+	s.identity = own
 	return nil
 }
 
@@ -30,15 +36,7 @@ func (s *Server) identify() error {
 // be this gateway, as that of every machine in the virtual network is, and it answers agents only.
 // What the environment says of proxies does not count.
 func (s *Server) azure() azcore.ClientOptions {
-	resolver := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (conn net.Conn, err error) {
-		for _, u := range s.cfg.DNS.Upstream {
-			if conn, err = new(net.Dialer).DialContext(ctx, network, u.String()); err == nil {
-				return conn, nil
-			}
-		}
-		return nil, err
-	}}
-	dialer := &net.Dialer{Timeout: 10 * time.Second, Resolver: resolver}
+	dialer := &net.Dialer{Timeout: 10 * time.Second, Resolver: s.upstream()}
 	return azcore.ClientOptions{Transport: &http.Client{Transport: &http.Transport{
 		DialContext:           dialer.DialContext,
 		ForceAttemptHTTP2:     true,
@@ -47,4 +45,15 @@ func (s *Server) azure() azcore.ClientOptions {
 		TLSHandshakeTimeout:   10 * time.Second,
 		ResponseHeaderTimeout: 30 * time.Second,
 	}}}
+}
+
+// upstream resolves by the upstream resolvers, another one at each attempt: over UDP nobody learns
+// from connecting that one is dead.
+func (s *Server) upstream() *net.Resolver {
+	var attempts atomic.Uint32
+	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		all := s.cfg.DNS.Upstream
+		next := all[int(attempts.Add(1)-1)%len(all)]
+		return new(net.Dialer).DialContext(ctx, network, next.String())
+	}}
 }

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -77,12 +78,17 @@ func (s *Server) findEgress(ctx context.Context) (allowed []netip.Prefix, comple
 	return slices.Compact(allowed), complete
 }
 
-// lookup asks the upstream resolvers in turn for the IPv4 addresses of a name.
+// lookup asks the upstream resolvers in turn for the IPv4 addresses of a name, until one knows
+// whether it has any.
 func (s *Server) lookup(ctx context.Context, name string) (out []netip.Prefix, err error) {
 	q := new(dns.Msg).SetQuestion(dns.Fqdn(name), dns.TypeA)
 	for _, u := range s.cfg.DNS.Upstream {
 		var m *dns.Msg
 		if m, _, err = new(dns.Client).ExchangeContext(ctx, q, u.String()); err != nil {
+			continue
+		}
+		if m.Rcode != dns.RcodeSuccess && m.Rcode != dns.RcodeNameError {
+			err = fmt.Errorf("%s answers %s", u, dns.RcodeToString[m.Rcode])
 			continue
 		}
 		for _, rr := range m.Answer {

@@ -50,13 +50,12 @@ const (
 
 // Server is a running gateway.
 type Server struct {
-	cfg     *config.Config
-	log     hclog.Logger
-	version string
-	dns     netip.AddrPort
-	gateway []netip.Addr // its own addresses
-	// identity is the managed identity that is named; nil: the machine's only one.
-	identity azcore.TokenCredential
+	cfg      *config.Config
+	log      hclog.Logger
+	version  string
+	dns      netip.AddrPort
+	gateway  []netip.Addr           // its own addresses
+	identity azcore.TokenCredential // for Azure's services; nil where none is asked
 
 	rules   atomic.Pointer[policy.Ruleset]
 	lastErr atomic.Pointer[string] // of the last reload, nil if it went well
@@ -281,10 +280,7 @@ func (s *Server) enforcerOptions(rules *policy.Ruleset) (opt enforcer.Options, e
 		Logf: logf,
 	}
 	if s.ca != nil {
-		secrets, err := secrets.New(s.identity, &azsecrets.ClientOptions{ClientOptions: s.azure()}, time.Now)
-		if err != nil {
-			return opt, err
-		}
+		secrets := secrets.New(s.identity, &azsecrets.ClientOptions{ClientOptions: s.azure()}, time.Now)
 		chain.Decrypt(inspect.Decryption{Certificates: s.ca, Secrets: secrets,
 			OriginCAs: func() []*x509.Certificate { return s.rules.Load().OriginCAs() },
 			Accepted:  s.proven, Rejected: s.rejected})

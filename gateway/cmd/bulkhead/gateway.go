@@ -65,9 +65,6 @@ before the gateway runs. Run it before the network is up.`,
 			if !dns.IsValid() { // the network, and with it the address, is still to come
 				dns = netip.AddrPortFrom(netip.IPv4Unspecified(), 53)
 			}
-			if err := packet.Probe(); err != nil {
-				return err
-			}
 			if err := packet.Lockdown(server.PacketConfig(cfg, dns)); err != nil {
 				return err
 			}

@@ -301,6 +301,31 @@ func TestPairReset(t *testing.T) {
 	}
 }
 
+// TestMeterEnds: what was granted until a time is not used after it; more is asked for, with what was left.
+func TestMeterEnds(t *testing.T) {
+	l := newLab(t)
+	client, in := l.connect(t)
+	out, server := l.connect(t)
+	asked := make(chan int64, 1)
+	meter := &Meter{Left: 1 << 20, Until: time.Now().Add(-time.Second), More: func(left int64) (int64, time.Time) {
+		asked <- left
+		return 0, time.Time{}
+	}}
+	if _, err := l.Join(in, out, meter, func(n Totals) { l.ended <- n }); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.Write([]byte("late")); err != nil {
+		t.Fatal(err)
+	}
+	if n := l.wait(t); n.Out != 0 {
+		t.Errorf("%d bytes went out on a grant that was over", n.Out)
+	}
+	if left := <-asked; left != 1<<20 {
+		t.Errorf("asked with %d left", left)
+	}
+	wantReset(t, server)
+}
+
 func TestClose(t *testing.T) {
 	l := newLab(t)
 	client, server, p := l.join(t)
