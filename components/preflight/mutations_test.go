@@ -52,6 +52,19 @@ func publish(i *Inventory) {
 	i.GatewayReports[0].Digest, _ = newView(i, false).deployedDigest()
 }
 
+// The data actions of Key Vault Crypto User, Key Vault Secrets Officer and Storage Blob Data Contributor, as Azure's
+// list of built-in roles has them: what a deployer has whom the program grants nothing.
+var (
+	userOfKeys = Permission{DataActions: []string{"Microsoft.KeyVault/vaults/keys/read", "Microsoft.KeyVault/vaults/keys/update/action",
+		"Microsoft.KeyVault/vaults/keys/backup/action", "Microsoft.KeyVault/vaults/keys/encrypt/action", "Microsoft.KeyVault/vaults/keys/decrypt/action",
+		"Microsoft.KeyVault/vaults/keys/wrap/action", "Microsoft.KeyVault/vaults/keys/unwrap/action", "Microsoft.KeyVault/vaults/keys/sign/action",
+		"Microsoft.KeyVault/vaults/keys/verify/action"}}
+	officerOfSecrets   = Permission{DataActions: []string{"Microsoft.KeyVault/vaults/secrets/*"}}
+	contributorOfBlobs = Permission{DataActions: []string{"Microsoft.Storage/storageAccounts/blobServices/containers/blobs/delete",
+		"Microsoft.Storage/storageAccounts/blobServices/containers/blobs/read", "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/write",
+		"Microsoft.Storage/storageAccounts/blobServices/containers/blobs/move/action", "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/add/action"}}
+)
+
 var mutations = []mutation{
 	{guard: "NET-00", name: "host bits", change: func(i *Inventory) { i.Plan.GatewayPrefix = "10.20.0.4/27" }},
 	{guard: "NET-00", name: "no address", change: func(i *Inventory) { i.Plan.GatewayAddress = "gateway" }},
@@ -259,6 +272,10 @@ var mutations = []mutation{
 	{guard: "CA-04", name: "failed", change: func(i *Inventory) { i.Canaries[0].State = "Failed" }},
 	{guard: "CA-04", name: "never ran", change: func(i *Inventory) { i.Canaries = []Canary{} }},
 	{guard: "CA-05", name: "no data", prepare: unbound, change: func(i *Inventory) { i.Deployer.Permissions = i.Deployer.Permissions[:1] }},
+	{guard: "CA-05", name: "all but one of the roles", prepare: func(i *Inventory) {
+		unbound(i)
+		i.Deployer.Permissions = append(i.Deployer.Permissions[:1], userOfKeys, officerOfSecrets, contributorOfBlobs)
+	}, change: func(i *Inventory) { i.Deployer.Permissions = slices.Delete(i.Deployer.Permissions, 2, 3) }},
 	{guard: "CA-05", name: "not", prepare: unbound, change: func(i *Inventory) {
 		i.Deployer.Permissions[1].NotDataActions = []string{"Microsoft.KeyVault/vaults/keys/sign/*"}
 	}},
