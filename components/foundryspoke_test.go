@@ -357,6 +357,7 @@ func TestSpokeRefuses(t *testing.T) {
 		path  string
 		says  string
 	}{
+		{"sovereign cloud", func(a *FoundrySpokeArgs) { a.Location = "USGov Virginia" }, "location", "public cloud"},
 		{"no release", func(a *FoundrySpokeArgs) { a.BundleFile = "" }, "bundleFile", ""},
 		{"network without its prefixes", func(a *FoundrySpokeArgs) { a.VnetName = pulumi.String("v") }, "addressSpace", ""},
 		{"too small to divide", func(a *FoundrySpokeArgs) { a.AddressSpace = []string{"10.20.0.0/24"} }, "agentPrefix", ""},
@@ -397,6 +398,43 @@ func TestSpokeRefuses(t *testing.T) {
 				t.Errorf("made %v", r.names())
 			}
 		})
+	}
+}
+
+// A name that Azure would refuse half-way is refused before anything is made; those that it takes at the limit are not.
+func TestSpokeName(t *testing.T) {
+	for name, takes := range map[string]struct{ alone, canary bool }{
+		"spoke":                 {true, true},
+		"a":                     {true, true},
+		strings.Repeat("s", 17): {true, true},
+		strings.Repeat("s", 18): {true, false},
+		strings.Repeat("s", 48): {true, false},
+		strings.Repeat("s", 49): {},
+		"Spoke_1":               {true, false},
+		"two--hyphens":          {true, false},
+		"1st":                   {},
+		"ends-":                 {},
+		"a spoke":               {},
+		"a.spoke":               {},
+		"spoke/agents":          {},
+		"":                      {},
+	} {
+		for canary, want := range map[bool]bool{false: takes.alone, true: takes.canary} {
+			args := spokeArgs()
+			if canary {
+				args.Canary = &CanaryOptions{Image: "registry.example/bulkhead:1"}
+			}
+			r, err := provision(t, func(ctx *pulumi.Context) error {
+				_, err := NewFoundrySpoke(ctx, name, args)
+				return err
+			})
+			if took := err == nil; took != want {
+				t.Errorf("%q, canary %t: %v", name, canary, err)
+			}
+			if err != nil && len(r.made) > 0 {
+				t.Errorf("%q, canary %t: made %v", name, canary, r.names())
+			}
+		}
 	}
 }
 
