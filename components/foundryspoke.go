@@ -110,7 +110,8 @@ type GatewayOptions struct {
 	// The way out. publicIp: a static Standard public address, through which nothing comes in. subnet: what an existing
 	// network's gateway subnet has. Default: publicIp.
 	Egress *string `pulumi:"egress,optional"`
-	// Size of the machine. Default: Standard_D2s_v5.
+	// Size of the machine: one of x86-64 with accelerated networking, Trusted Launch and generation 2.
+	// Default: Standard_D2s_v5.
 	VMSize *string `pulumi:"vmSize,optional"`
 	// Availability zone of the machine: one, or none. Default: none.
 	Zones []string `pulumi:"zones,optional"`

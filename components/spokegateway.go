@@ -46,7 +46,7 @@ type SpokeGatewayArgs struct {
 	// The gateway's way out. publicIp: a static Standard public address on its own interface, through which nothing
 	// comes in. subnet: whatever the subnet has, such as a NAT gateway. Default: publicIp.
 	Egress *string `pulumi:"egress,optional"`
-	// Size of the machine: one with accelerated networking, Trusted Launch and generation 2. Default: Standard_D2s_v5.
+	// Size of the machine: one of x86-64 with accelerated networking, Trusted Launch and generation 2. Default: Standard_D2s_v5.
 	VMSize *string `pulumi:"vmSize,optional"`
 	// Availability zone of the machine and of its public address: one, or none. Default: none.
 	Zones []string `pulumi:"zones,optional"`
