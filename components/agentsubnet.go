@@ -38,7 +38,7 @@ type AgentSubnetArgs struct {
 	// Prefixes within the virtual network that agents reach without the gateway: the private endpoints' subnet. If a
 	// live environment turns out to need direct packets between its own addresses, the subnet's own prefix.
 	LocalPrefixes []string `pulumi:"localPrefixes,optional"`
-	// Prefixes of peered or transit-attached networks. Each is routed to the gateway.
+	// Prefixes of peered or transit-attached networks. Each is routed to the gateway. Default: none.
 	AdjacentPrefixes []string `pulumi:"adjacentPrefixes,optional"`
 	// The next hop of every route: the gateway's static private address, or its load balancer's.
 	GatewayAddress string `pulumi:"gatewayAddress"`
@@ -50,7 +50,7 @@ type AgentSubnetArgs struct {
 	ResolvableNames []string `pulumi:"resolvableNames,optional"`
 	// ARM id of the virtual network. Needed for policy and both.
 	VnetID pulumi.StringPtrInput `pulumi:"vnetId,optional"`
-	// Prefix of a canary's subnet, which has the same route table and security group.
+	// Prefix of a canary's subnet, which has the same route table and security group. Default: none.
 	CanaryPrefix *string `pulumi:"canaryPrefix,optional"`
 	// Refuse every plan that deletes or replaces the subnet, until this is off. Default: false.
 	Protect *bool `pulumi:"protect,optional"`

@@ -76,6 +76,18 @@ func (p *problems) address(path, s string) netip.Addr {
 	return addr
 }
 
+// sovereign are the prefixes of regions outside of Azure's public cloud.
+var sovereign = []string{"usgov", "usdod", "usnat", "ussec", "china"}
+
+// location refuses a region of another cloud. There vaults, blobs and tokens have other names than those that the
+// gateway may ask for, so it would come up, reach nothing, and be waited for in vain.
+func (p *problems) location(path, s string) {
+	region := strings.ToLower(strings.ReplaceAll(s, " ", ""))
+	if slices.ContainsFunc(sovereign, func(cloud string) bool { return strings.HasPrefix(region, cloud) }) {
+		p.add(path, "%s is a region of a sovereign cloud, whose services have other names than *.vault.azure.net and *.blob.core.windows.net: only Azure's public cloud is supported", s)
+	}
+}
+
 // oneOf reads a choice; absent or unknown, it is the first one.
 func (p *problems) oneOf(path string, value *string, choices ...string) string {
 	if value == nil {

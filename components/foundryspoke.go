@@ -1,6 +1,9 @@
 package components
 
 import (
+	"fmt"
+	"regexp"
+
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
 	"github.com/bulkhead-dev/bulkhead/components/ruleset"
@@ -29,14 +32,15 @@ type FoundrySpokeArgs struct {
 	AgentPrefix *string `pulumi:"agentPrefix,optional"`
 	// Prefix of the private endpoints' subnet. Default: the third /24 of addressSpace.
 	PrivateEndpointPrefix *string `pulumi:"privateEndpointPrefix,optional"`
-	// The gateway's static address, the next hop of every route and the network's DNS server. Default: the fourth
-	// address of its subnet, the first that Azure gives to a machine.
+	// The gateway's static address, the next hop of every route and the network's DNS server. Default: the fifth
+	// address of its subnet, such as 10.20.0.4, the first that Azure gives to a machine.
 	GatewayAddress *string `pulumi:"gatewayAddress,optional"`
-	// Virtual networks to peer with, such as a transit hub. Their prefixes are routed to the gateway.
+	// Virtual networks to peer with, such as a transit hub. Their prefixes are routed to the gateway. Default: none.
 	Peerings []Peering `pulumi:"peerings,optional"`
-	// Further prefixes behind those networks, such as on-premises. They are routed to the gateway.
+	// Further prefixes behind those networks, such as on-premises. They are routed to the gateway. Default: none.
 	AdjacentPrefixes []string `pulumi:"adjacentPrefixes,optional"`
 	// Prefixes within the virtual network that agents reach without the gateway, beside the private endpoints' subnet.
+	// Default: none.
 	LocalPrefixes []string `pulumi:"localPrefixes,optional"`
 	// Make the private DNS zones of Foundry's standard setup and link them to the virtual network. Off where they are
 	// kept centrally. Default: true.
@@ -47,13 +51,15 @@ type FoundrySpokeArgs struct {
 	Ruleset *ruleset.Document `pulumi:"ruleset,optional"`
 	// The ruleset, as a file in JSON or YAML.
 	RulesetFile *string `pulumi:"rulesetFile,optional"`
-	// Names of the services that agents' tools may call, with the standard ruleset.
+	// Names of the services that agents' tools may call, with the standard ruleset, or URLs such as
+	// https://mcp.contoso.com/mcp, which need inspection. Default: none.
 	ToolCalls []string `pulumi:"toolCalls,optional"`
 	// Azure's service-tag file (ServiceTags_Public_….json). With it a preview says how many addresses a group opens.
+	// Default: none, and the number is not said.
 	ServiceTagsFile *string `pulumi:"serviceTagsFile,optional"`
 	// Refuse a ruleset that opens more than the deployed one, unless its digest is approvedDigest. Default: false.
 	RequireApproval *bool `pulumi:"requireApproval,optional"`
-	// The digest of the ruleset that somebody has approved.
+	// The digest of the ruleset that somebody has approved, as the refusal prints it. Default: none.
 	ApprovedDigest *string `pulumi:"approvedDigest,optional"`
 	// Make a root certificate, so that the ruleset can judge single requests. Default: true.
 	Inspection *bool `pulumi:"inspection,optional"`
@@ -61,19 +67,21 @@ type FoundrySpokeArgs struct {
 	// tenant.
 	DnsClosure *string `pulumi:"dnsClosure,optional"`
 
-	// The gateway's machine.
+	// The gateway's machine. Default: as each option says.
 	Gateway *GatewayOptions `pulumi:"gateway,optional"`
 	// A canary beside the agents. Default: none.
 	Canary *CanaryOptions `pulumi:"canary,optional"`
-	// What is known of the Foundry account that the spoke is for.
+	// What is known of the Foundry account that the spoke is for. Default: nothing.
 	Foundry *FoundryAccount `pulumi:"foundry,optional"`
 
 	// Object id of whoever deploys, for the roles that publishing needs. Default: who runs this program. Empty: the
 	// roles exist already.
 	DeployerObjectID *string `pulumi:"deployerObjectId,optional"`
-	// Public addresses or prefixes from which whoever deploys reaches the vault and the storage account.
+	// Public addresses or prefixes, as Azure sees them, from which whoever deploys reaches the vault and the storage
+	// account. An agent of a pipeline that runs in Azure, in the spoke's own region, comes from none: Azure's storage
+	// firewall does not see public addresses within a region. Default: none, and only the gateway's subnet reaches them.
 	DeployerAddresses []string `pulumi:"deployerAddresses,optional"`
-	// For how many seconds to wait until the gateway shows that it enforces the ruleset. Default: 1200.
+	// For how many seconds to wait until the gateway shows that it enforces the ruleset, from 30 to 7200. Default: 1200.
 	AttestationTimeoutSeconds *int `pulumi:"attestationTimeoutSeconds,optional"`
 	// Refuse every plan that deletes or replaces what agents' state depends on: the resource group, the virtual network
 	// and the agents' subnet. To destroy the spoke, set it to false, run pulumi up, then pulumi destroy. Default: true.
@@ -81,7 +89,7 @@ type FoundrySpokeArgs struct {
 	// Judge in each preview what is in Azure already, beside what is planned. It takes some minutes. Default: only what is
 	// planned is judged.
 	LiveGuards *LiveGuards `pulumi:"liveGuards,optional"`
-	// Guards that are not to be judged, each with the reason.
+	// Guards that are not to be judged, each with the reason. Default: none.
 	SkipGuards []SkippedGuard `pulumi:"skipGuards,optional"`
 	// Tags of every resource that can have them.
 	Tags map[string]string `pulumi:"tags,optional"`
@@ -102,19 +110,21 @@ type GatewayOptions struct {
 	// The way out. publicIp: a static Standard public address, through which nothing comes in. subnet: what an existing
 	// network's gateway subnet has. Default: publicIp.
 	Egress *string `pulumi:"egress,optional"`
-	// Size of the machine. Default: Standard_D2s_v5.
+	// Size of the machine: one of x86-64 with accelerated networking, Trusted Launch and generation 2.
+	// Default: Standard_D2s_v5.
 	VMSize *string `pulumi:"vmSize,optional"`
-	// Availability zone of the machine: one, or none.
+	// Availability zone of the machine: one, or none. Default: none.
 	Zones []string `pulumi:"zones,optional"`
-	// Encrypt the machine's disks on its host too. Default: false.
+	// Encrypt the machine's disks on its host too. The subscription must have registered the feature EncryptionAtHost.
+	// Default: false.
 	EncryptionAtHost *bool `pulumi:"encryptionAtHost,optional"`
 	// An SSH public key of the user that may log in from sshSources. Default: nobody can log in.
 	SSHPublicKey *string `pulumi:"sshPublicKey,optional"`
-	// Private prefixes from which SSH is admitted.
+	// Private prefixes from which SSH is admitted. Default: none.
 	SSHSources []string `pulumi:"sshSources,optional"`
 	// For whom a resolved name holds: source, shared or verify. Default: source.
 	PinScope *string `pulumi:"pinScope,optional"`
-	// Resolvers that ask on behalf of all agents, with the pin scope shared.
+	// Resolvers that ask on behalf of all agents, as prefixes. Needed for, and only for, the pin scope shared.
 	DNSClients []string `pulumi:"dnsClients,optional"`
 	// Keep the root's key in a hardware security module. It cannot be changed afterwards. Default: false.
 	HSM *bool `pulumi:"hsm,optional"`
@@ -148,7 +158,7 @@ type FoundryAccount struct {
 	ID *string `pulumi:"id,optional"`
 	// Region of the account. Default: the spoke's.
 	Location *string `pulumi:"location,optional"`
-	// How many agent sessions are expected at one time; each takes an address.
+	// How many agent sessions are expected at one time; each takes an address. Default: it is not judged.
 	Sessions *int `pulumi:"sessions,optional"`
 	// Whether an account is bound to the agents' subnet, so that it can no longer be changed. Default: it is looked up.
 	Bound *bool `pulumi:"bound,optional"`
@@ -231,7 +241,30 @@ func NewFoundrySpoke(ctx *pulumi.Context, name string, args FoundrySpokeArgs, op
 	return registered(ctx, c, err)
 }
 
+// named refuses a spoke's name that Azure would refuse in one of its resources' names, after it has made others. A
+// virtual machine's has at most 64 characters, that of a job of Container Apps 32 and no capitals; of them azure-native
+// adds eight, and the spoke -gateway or -canary
+// (learn.microsoft.com/azure/azure-resource-manager/management/resource-name-rules).
+func (args *FoundrySpokeArgs) named(name string) error {
+	most, pattern, of := 64-8-len("-gateway"), vmName, "letters, digits, hyphens and underscores, the first a letter, the last no hyphen or underscore"
+	if args.Canary != nil {
+		most, pattern, of = 32-8-len("-canary"), jobName, "lower-case letters, digits and single hyphens between them, the first a letter"
+	}
+	if len(name) > most || !pattern.MatchString(name) {
+		return fmt.Errorf("%q cannot name a spoke, because names of Azure's resources are made of it: take at most %d characters, %s", name, most, of)
+	}
+	return nil
+}
+
+var (
+	vmName  = regexp.MustCompile(`^[A-Za-z]([A-Za-z0-9_-]*[A-Za-z0-9])?$`)
+	jobName = regexp.MustCompile(`^[a-z](-?[a-z0-9])*$`)
+)
+
 func newFoundrySpoke(ctx *pulumi.Context, name string, args FoundrySpokeArgs, opts ...pulumi.ResourceOption) (*FoundrySpoke, error) {
+	if err := args.named(name); err != nil {
+		return nil, err
+	}
 	plan, warnings, err := args.plan()
 	if err != nil {
 		return nil, err

@@ -64,6 +64,17 @@ func TestSpokeOrder(t *testing.T) {
 			}
 		}
 	}
+	nsg := map[string]any{"id": subscription + "/NetworkSecurityGroup/spoke-agents-nsg"}
+	if got := r.one(t, "Subnet", "spoke-canary").plain("networkSecurityGroup"); !reflect.DeepEqual(got, nsg) {
+		t.Errorf("the canary is held by %v, not by what holds agents", got)
+	}
+	admitted := r.one(t, "NetworkSecurityGroup", "spoke-gateway-subnet").plain("securityRules").([]any)[0].(map[string]any)["sourceAddressPrefixes"]
+	if want := []any{"10.20.1.0/24", "10.20.3.0/27"}; !reflect.DeepEqual(admitted, want) {
+		t.Errorf("the gateway's subnet admits %v, want %v", admitted, want)
+	}
+	if !slices.Contains(r.one(t, "DnsResolverDomainList", "spoke-agents-dns-allow").plain("domains").([]any), any("management.azure.com.")) {
+		t.Error("the DNS security policy cuts the gateway off from Azure's management")
+	}
 	if got, want := attested.plain("digest"), "sha256:"+strings.Repeat("0", 64); got != want {
 		t.Errorf("attested is %v, want the published digest %s", got, want)
 	}
@@ -130,6 +141,9 @@ func TestSpokeNetwork(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if slices.Contains(r.one(t, "SpokeLock", "").keys(), "bound") {
+		t.Error("nobody said whether an account is bound: it has to be looked up")
+	}
 	vnet := r.one(t, "VirtualNetwork", "")
 	if got, want := vnet.plain("addressSpace"), map[string]any{"addressPrefixes": []any{"10.20.0.0/16"}}; !reflect.DeepEqual(got, want) {
 		t.Errorf("address space %v, want %v", got, want)
@@ -180,9 +194,18 @@ func TestSpokeHasOneGatewayAddress(t *testing.T) {
 	args.AddressSpace = []string{"192.168.64.0/24"}
 	args.GatewayPrefix, args.AgentPrefix, args.PrivateEndpointPrefix = new("192.168.64.0/27"), new("192.168.64.128/25"), new("192.168.64.32/27")
 	args.GatewayAddress = new("192.168.64.9")
+	args.Foundry, args.AttestationTimeoutSeconds = &FoundryAccount{Bound: new(true), ID: new("account")}, new(90)
 	r, err := provisionSpoke(t, args)
 	if err != nil {
 		t.Fatal(err)
+	}
+	for key, want := range map[string]any{"bound": true, "accountId": "account", "agentPrefix": "192.168.64.128/25"} {
+		if got := r.one(t, "SpokeLock", "").plain(key); got != want {
+			t.Errorf("locked %s is %v, want %v", key, got, want)
+		}
+	}
+	if got := r.one(t, "Attestation", "").plain("timeoutSeconds"); got != 90.0 {
+		t.Errorf("waits for %v seconds", got)
 	}
 	const want = "192.168.64.9"
 	got := map[string]any{
@@ -357,6 +380,7 @@ func TestSpokeRefuses(t *testing.T) {
 		path  string
 		says  string
 	}{
+		{"sovereign cloud", func(a *FoundrySpokeArgs) { a.Location = "USGov Virginia" }, "location", "public cloud"},
 		{"no release", func(a *FoundrySpokeArgs) { a.BundleFile = "" }, "bundleFile", ""},
 		{"network without its prefixes", func(a *FoundrySpokeArgs) { a.VnetName = pulumi.String("v") }, "addressSpace", ""},
 		{"too small to divide", func(a *FoundrySpokeArgs) { a.AddressSpace = []string{"10.20.0.0/24"} }, "agentPrefix", ""},
@@ -400,6 +424,43 @@ func TestSpokeRefuses(t *testing.T) {
 	}
 }
 
+// A name that Azure would refuse half-way is refused before anything is made; those that it takes at the limit are not.
+func TestSpokeName(t *testing.T) {
+	for name, takes := range map[string]struct{ alone, canary bool }{
+		"spoke":                 {true, true},
+		"a":                     {true, true},
+		strings.Repeat("s", 17): {true, true},
+		strings.Repeat("s", 18): {true, false},
+		strings.Repeat("s", 48): {true, false},
+		strings.Repeat("s", 49): {},
+		"Spoke_1":               {true, false},
+		"two--hyphens":          {true, false},
+		"1st":                   {},
+		"ends-":                 {},
+		"a spoke":               {},
+		"a.spoke":               {},
+		"spoke/agents":          {},
+		"":                      {},
+	} {
+		for canary, want := range map[bool]bool{false: takes.alone, true: takes.canary} {
+			args := spokeArgs()
+			if canary {
+				args.Canary = &CanaryOptions{Image: "registry.example/bulkhead:1"}
+			}
+			r, err := provision(t, func(ctx *pulumi.Context) error {
+				_, err := NewFoundrySpoke(ctx, name, args)
+				return err
+			})
+			if took := err == nil; took != want {
+				t.Errorf("%q, canary %t: %v", name, canary, err)
+			}
+			if err != nil && len(r.made) > 0 {
+				t.Errorf("%q, canary %t: made %v", name, canary, r.names())
+			}
+		}
+	}
+}
+
 // Live guards are asked in preview alone. What must hold before there is an account refuses;
 // what is to be put right by the update is said.
 func TestSpokeLiveGuards(t *testing.T) {
@@ -410,6 +471,7 @@ func TestSpokeLiveGuards(t *testing.T) {
 	args := spokeArgs()
 	args.LiveGuards = &LiveGuards{ResourceGroupName: "rg", VnetName: "vnet"}
 	args.Foundry = &FoundryAccount{Name: new("account")}
+	args.Gateway = &GatewayOptions{PinScope: new("shared"), DNSClients: []string{"10.20.9.0/28"}}
 	asked := 0
 	var spoil func(*preflight.Inventory)
 	read := readAzure
@@ -420,7 +482,7 @@ func TestSpokeLiveGuards(t *testing.T) {
 		if scope.Scope != want {
 			t.Errorf("scope is %+v, want %+v", scope.Scope, want)
 		}
-		if scope.Plan == nil || scope.Plan.AgentPrefix != "10.20.1.0/24" || len(scope.Ruleset) == 0 {
+		if scope.Plan == nil || scope.Plan.AgentPrefix != "10.20.1.0/24" || scope.Plan.PinScope != "shared" || len(scope.Ruleset) == 0 {
 			t.Errorf("the plan is %+v", scope.Plan)
 		}
 		inv, err := preflight.Decode(saved)
@@ -445,6 +507,10 @@ func TestSpokeLiveGuards(t *testing.T) {
 	var input *perrors.InputPropertiesError
 	if err := preview(); !errors.As(err, &input) || input.Errors[0].PropertyPath != "liveGuards" {
 		t.Errorf("error is %v, want one of liveGuards", err)
+	}
+	spoil = func(inv *preflight.Inventory) { inv.Providers = nil }
+	if err := preview(); err == nil || !strings.Contains(err.Error(), "FND-05 is not checked") {
+		t.Errorf("error is %v: what could not be looked at has passed", err)
 	}
 	before := asked
 	if _, err := provisionSpoke(t, args); err != nil {

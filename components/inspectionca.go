@@ -26,11 +26,11 @@ type InspectionCAArgs struct {
 	// Object id of whoever deploys. It is granted what making the root needs: to sign with this one key, and to write
 	// the certificate into the vault. Without it those roles must exist.
 	DeployerObjectID *string `pulumi:"deployerObjectId,optional"`
-	// Public addresses or prefixes from which the deployer reaches the vault.
+	// Public addresses or prefixes from which the deployer reaches the vault. Default: none.
 	DeployerAddresses []string `pulumi:"deployerAddresses,optional"`
-	// Common name of the root's certificate. Default: Bulkhead inspection root.
+	// Common name of the root's certificate, at most 64 bytes. Default: Bulkhead inspection root.
 	CommonName *string `pulumi:"commonName,optional"`
-	// For how many years agents may trust the root. Default: 10.
+	// For how many years of 365 days agents may trust the root, from 1 to 20. Default: 10.
 	ValidityYears *int `pulumi:"validityYears,optional"`
 	// Keep the key in a hardware security module: a Premium vault, and a key of the type EC-HSM. It cannot be changed
 	// afterwards. Default: false.
@@ -118,8 +118,9 @@ func newInspectionCA(ctx *pulumi.Context, name string, args InspectionCAArgs, op
 
 	before := []pulumi.Resource{key}
 	if args.DeployerObjectID != nil {
-		// To sign is all that Crypto User adds to reading, with this key; Secrets Officer can
-		// only be had for a whole vault, and this one holds no secret.
+		// No built-in role signs and does less than Crypto User, which may also change the key's
+		// attributes and back it up, but neither make, export nor delete one. Secrets Officer can
+		// be had for a whole vault only before there is a secret, and this one holds none.
 		signs, err := grant(ctx, name+"-deployer-signs", roleKeyUser, key.ID(), pulumi.String(*args.DeployerObjectID), "", child)
 		if err != nil {
 			return nil, err
@@ -152,6 +153,7 @@ func newInspectionCA(ctx *pulumi.Context, name string, args InspectionCAArgs, op
 
 func (args *InspectionCAArgs) check() ([]netip.Prefix, error) {
 	var p problems
+	p.location("location", args.Location)
 	deployer := p.publicPrefixes("deployerAddresses", args.DeployerAddresses)
 	if years := or(args.ValidityYears, 10); years < 1 || years > 20 {
 		p.add("validityYears", "%d is not between 1 and 20", years)

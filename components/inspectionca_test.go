@@ -123,6 +123,7 @@ func TestRootCertificateWaitsForItsRights(t *testing.T) {
 func TestInspectionCARefuses(t *testing.T) {
 	for path, change := range map[string]func(*InspectionCAArgs){
 		"deployerAddresses[0]": func(a *InspectionCAArgs) { a.DeployerAddresses = []string{"10.0.0.1"} },
+		"location":             func(a *InspectionCAArgs) { a.Location = "usgovvirginia" },
 		"validityYears":        func(a *InspectionCAArgs) { a.ValidityYears = ptr(0) },
 		"commonName":           func(a *InspectionCAArgs) { a.CommonName = ptr("") },
 	} {

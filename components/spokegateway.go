@@ -41,14 +41,14 @@ type SpokeGatewayArgs struct {
 	// it those roles must exist.
 	DeployerObjectID *string `pulumi:"deployerObjectId,optional"`
 	// Public addresses or prefixes from which the deployer reaches the storage account. Everybody else is refused
-	// before being asked who they are.
+	// before being asked who they are. They do not hold for a deployer that runs in Azure in the same region. Default: none.
 	DeployerAddresses []string `pulumi:"deployerAddresses,optional"`
 	// The gateway's way out. publicIp: a static Standard public address on its own interface, through which nothing
 	// comes in. subnet: whatever the subnet has, such as a NAT gateway. Default: publicIp.
 	Egress *string `pulumi:"egress,optional"`
-	// Size of the machine: one with accelerated networking, Trusted Launch and generation 2. Default: Standard_D2s_v5.
+	// Size of the machine: one of x86-64 with accelerated networking, Trusted Launch and generation 2. Default: Standard_D2s_v5.
 	VMSize *string `pulumi:"vmSize,optional"`
-	// Availability zone of the machine and of its public address: one, or none.
+	// Availability zone of the machine and of its public address: one, or none. Default: none.
 	Zones []string `pulumi:"zones,optional"`
 	// Encrypt the machine's disks on its host too. The subscription must have registered the feature EncryptionAtHost.
 	// Default: false.
@@ -56,7 +56,7 @@ type SpokeGatewayArgs struct {
 	// An SSH public key of the user that may log in from sshSources. Without it nobody can: no user is made and the SSH
 	// server does not run. Azure does not let it be changed on a machine that exists.
 	SSHPublicKey *string `pulumi:"sshPublicKey,optional"`
-	// Private prefixes from which SSH is admitted, such as a bastion's subnet.
+	// Private prefixes from which SSH is admitted, such as a bastion's subnet. Default: none.
 	SSHSources []string `pulumi:"sshSources,optional"`
 	// For whom a resolved name holds, as in the gateway's configuration: source, shared or verify. Default: source.
 	PinScope *string `pulumi:"pinScope,optional"`
@@ -150,6 +150,7 @@ type gatewayArgs struct {
 // check refuses what Azure or the gateway itself would refuse, and what would let somebody in.
 func (args *SpokeGatewayArgs) check() (gatewayArgs, error) {
 	var p problems
+	p.location("location", args.Location)
 	plain := gatewayArgs{
 		address:           p.address("address", args.Address),
 		agents:            p.prefixes("agentPrefixes", args.AgentPrefixes),

@@ -400,6 +400,7 @@ func TestSpokeGatewayRefuses(t *testing.T) {
 		path   string
 	}{
 		"address":               {func(a *SpokeGatewayArgs) { a.Address = "gateway" }, "address"},
+		"sovereign cloud":       {func(a *SpokeGatewayArgs) { a.Location = "chinanorth3" }, "location"},
 		"no agents":             {func(a *SpokeGatewayArgs) { a.AgentPrefixes = nil }, "agentPrefixes"},
 		"everybody":             {func(a *SpokeGatewayArgs) { a.AgentPrefixes = []string{"0.0.0.0/0"} }, "agentPrefixes[0]"},
 		"among its agents":      {func(a *SpokeGatewayArgs) { a.Address = "10.20.3.4" }, "agentPrefixes[1]"},

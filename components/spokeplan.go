@@ -33,6 +33,7 @@ const defaultSpace = "10.20.0.0/16"
 // plan fills in the defaults and asks the guards. Warnings forbid nothing.
 func (args *FoundrySpokeArgs) plan() (plan spokePlan, warnings []string, err error) {
 	var p problems
+	p.location("location", args.Location)
 	if args.BundleFile == "" {
 		p.add("bundleFile", "name the gateway's release archive")
 	}
@@ -75,7 +76,7 @@ func (args *FoundrySpokeArgs) plan() (plan spokePlan, warnings []string, err err
 		return plan, nil, err
 	}
 
-	plan.address = or(args.GatewayAddress, fourth(netip.MustParsePrefix(plan.gateway)).String())
+	plan.address = or(args.GatewayAddress, fifth(netip.MustParsePrefix(plan.gateway)).String())
 	p.address("gatewayAddress", plan.address)
 	plan.document = p.document(args, &plan)
 	if !or(args.Inspection, true) {
@@ -91,10 +92,10 @@ func (args *FoundrySpokeArgs) plan() (plan spokePlan, warnings []string, err err
 	return plan, warnings, p.err()
 }
 
-// fourth is the first address of a subnet that Azure gives to a machine: it keeps the network's
+// fifth is the first address of a subnet that Azure gives to a machine: it keeps the network's
 // own and the three after it
 // (learn.microsoft.com/azure/virtual-network/virtual-networks-faq).
-func fourth(prefix netip.Prefix) netip.Addr {
+func fifth(prefix netip.Prefix) netip.Addr {
 	addr := prefix.Addr()
 	for range 4 {
 		addr = addr.Next()

@@ -52,6 +52,19 @@ func publish(i *Inventory) {
 	i.GatewayReports[0].Digest, _ = newView(i, false).deployedDigest()
 }
 
+// The data actions of Key Vault Crypto User, Key Vault Secrets Officer and Storage Blob Data Contributor, as Azure's
+// list of built-in roles has them: what a deployer has whom the program grants nothing.
+var (
+	userOfKeys = Permission{DataActions: []string{"Microsoft.KeyVault/vaults/keys/read", "Microsoft.KeyVault/vaults/keys/update/action",
+		"Microsoft.KeyVault/vaults/keys/backup/action", "Microsoft.KeyVault/vaults/keys/encrypt/action", "Microsoft.KeyVault/vaults/keys/decrypt/action",
+		"Microsoft.KeyVault/vaults/keys/wrap/action", "Microsoft.KeyVault/vaults/keys/unwrap/action", "Microsoft.KeyVault/vaults/keys/sign/action",
+		"Microsoft.KeyVault/vaults/keys/verify/action"}}
+	officerOfSecrets   = Permission{DataActions: []string{"Microsoft.KeyVault/vaults/secrets/*"}}
+	contributorOfBlobs = Permission{DataActions: []string{"Microsoft.Storage/storageAccounts/blobServices/containers/blobs/delete",
+		"Microsoft.Storage/storageAccounts/blobServices/containers/blobs/read", "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/write",
+		"Microsoft.Storage/storageAccounts/blobServices/containers/blobs/move/action", "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/add/action"}}
+)
+
 var mutations = []mutation{
 	{guard: "NET-00", name: "host bits", change: func(i *Inventory) { i.Plan.GatewayPrefix = "10.20.0.4/27" }},
 	{guard: "NET-00", name: "no address", change: func(i *Inventory) { i.Plan.GatewayAddress = "gateway" }},
@@ -113,6 +126,10 @@ var mutations = []mutation{
 	{guard: "RTE-03", name: "propagation", change: func(i *Inventory) { i.RouteTables[0].PropagateDisable = false }},
 	{guard: "RTE-04", name: "service endpoint", change: func(i *Inventory) { agents(i).ServiceEndpoints = []string{"Microsoft.CognitiveServices"} }, also: []string{"RTE-09"}},
 	{guard: "RTE-05", name: "peering", change: func(i *Inventory) { i.RouteTables[0].Routes = slices.Delete(i.RouteTables[0].Routes, 2, 3) }, also: []string{"RTE-09"}},
+	{guard: "RTE-05", name: "a peering that is not connected yet", change: func(i *Inventory) { // no packet goes there so far: RTE-09 holds
+		i.VNets[0].Peerings[0].State = "Initiated"
+		i.RouteTables[0].Routes = slices.Delete(i.RouteTables[0].Routes, 2, 3)
+	}, also: []string{"RTE-10"}},
 	{guard: "RTE-05", name: "own", change: func(i *Inventory) { i.RouteTables[0].Routes = slices.Delete(i.RouteTables[0].Routes, 1, 2) }, also: []string{"RTE-09"}},
 	{guard: "RTE-06", name: "elsewhere", change: func(i *Inventory) {
 		i.VNets[0].Subnets[3].Delegations = nil
@@ -121,6 +138,10 @@ var mutations = []mutation{
 		i.EffectiveRoutes[0].Routes = append(i.EffectiveRoutes[0].Routes, EffectiveRoute{"Default", "Active", []string{"10.20.3.9/32"}, "InterfaceEndpoint", nil})
 	}},
 	{guard: "RTE-07", name: "no way out", change: func(i *Inventory) { i.VNets[0].Subnets[0].NATGateway = "" }},
+	{guard: "RTE-07", name: "dropped", change: func(i *Inventory) {
+		i.VNets[0].Subnets[0].RouteTable = "/x/routeTables/none"
+		i.RouteTables = append(i.RouteTables, RouteTable{ID: "/x/routeTables/none", Routes: []Route{{"none", "0.0.0.0/0", HopNone, ""}}})
+	}, also: []string{"RTE-10"}},
 	{guard: "RTE-07", name: "loop", change: func(i *Inventory) {
 		i.VNets[0].Subnets[0].RouteTable = "/x/routeTables/loop"
 		i.RouteTables = append(i.RouteTables, RouteTable{ID: "/x/routeTables/loop", Routes: []Route{{"back", "0.0.0.0/0", HopAppliance, "10.20.0.4"}}})
@@ -162,6 +183,11 @@ var mutations = []mutation{
 	{guard: "DNS-02", name: "named by address", change: func(i *Inventory) { i.NSGs[0].Rules[0].Destinations = []string{"168.63.129.16"} }},
 	{guard: "DNS-02", name: "policy allows everything first", change: func(i *Inventory) {
 		i.DNSPolicies[0].Rules = append(i.DNSPolicies[0].Rules, DNSPolicyRule{50, "Alert", true, []string{"."}})
+	}},
+	{guard: "DNS-02", name: "policy blocks, but is off", change: func(i *Inventory) {
+		for r := range i.DNSPolicies[0].Rules {
+			i.DNSPolicies[0].Rules[r].Enabled = false
+		}
 	}},
 	{guard: "DNS-03", name: "no zone", change: func(i *Inventory) { i.PrivateZones = i.PrivateZones[1:] }},
 	{guard: "DNS-03", name: "no link", change: func(i *Inventory) { i.PrivateZones[3].Links = []string{} }},
@@ -259,6 +285,10 @@ var mutations = []mutation{
 	{guard: "CA-04", name: "failed", change: func(i *Inventory) { i.Canaries[0].State = "Failed" }},
 	{guard: "CA-04", name: "never ran", change: func(i *Inventory) { i.Canaries = []Canary{} }},
 	{guard: "CA-05", name: "no data", prepare: unbound, change: func(i *Inventory) { i.Deployer.Permissions = i.Deployer.Permissions[:1] }},
+	{guard: "CA-05", name: "all but one of the roles", prepare: func(i *Inventory) {
+		unbound(i)
+		i.Deployer.Permissions = append(i.Deployer.Permissions[:1], userOfKeys, officerOfSecrets, contributorOfBlobs)
+	}, change: func(i *Inventory) { i.Deployer.Permissions = slices.Delete(i.Deployer.Permissions, 2, 3) }},
 	{guard: "CA-05", name: "not", prepare: unbound, change: func(i *Inventory) {
 		i.Deployer.Permissions[1].NotDataActions = []string{"Microsoft.KeyVault/vaults/keys/sign/*"}
 	}},
@@ -275,6 +305,7 @@ var mutations = []mutation{
 	{guard: "FND-01", name: "public", change: func(i *Inventory) { i.Accounts[0].PublicAccess = true }},
 	{guard: "FND-01", name: "another subnet", change: func(i *Inventory) { i.Accounts[0].Injections[0].Subnet = i.VNets[0].Subnets[3].ID }, also: []string{"FND-02"}},
 	{guard: "FND-02", name: "no injection", change: func(i *Inventory) { i.Accounts[0].Injections = []Injection{} }, also: []string{"FND-01"}},
+	{guard: "FND-02", name: "managed network", change: func(i *Inventory) { i.Accounts[0].Injections[0].ManagedNetwork = true }, also: []string{"FND-01"}},
 	{guard: "FND-03", name: "deleted", prepare: unbound, change: func(i *Inventory) { i.DeletedAccounts = []DeletedResource{{"foundry-contoso", "eastus2"}} }},
 	{guard: "FND-03", name: "link left", prepare: unbound, change: func(i *Inventory) { agents(i).Associations = []Association{{Name: "legionservicelink"}} }},
 	{guard: "FND-04", name: "between states", change: func(i *Inventory) { i.Accounts[0].Projects[0].CapabilityHosts[0].State = "Creating" }},
@@ -298,6 +329,8 @@ var mutations = []mutation{
 		i.Accounts = append(i.Accounts, Account{ID: "/x/accounts/other", CapabilityHosts: []CapabilityHost{{ID: "/x/h"}}})
 	}},
 	{guard: "IMM-01", name: "prefix", change: func(i *Inventory) { i.Plan.AgentPrefix = "10.20.4.0/24" }, also: []string{"RUL-03", "RUL-10", "GW-01"}},
+	{guard: "IMM-01", name: "prefix, with a link alone", prepare: func(i *Inventory) { i.Accounts[0].CapabilityHosts = nil },
+		change: func(i *Inventory) { i.Plan.AgentPrefix = "10.20.4.0/24" }, also: []string{"RUL-03", "RUL-10", "GW-01"}},
 	{guard: "IMM-01", name: "region", change: func(i *Inventory) { i.Plan.Location = "westus" }, also: []string{"NET-07"}},
 	{guard: "IMM-01", name: "network", change: func(i *Inventory) { i.Plan.VNetName = "vnet-new" }},
 	{guard: "IMM-01", name: "account", change: func(i *Inventory) { i.Scope.Account, i.Plan.AccountName = "foundry-contoso", "foundry-new" }},

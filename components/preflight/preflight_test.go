@@ -83,6 +83,26 @@ func TestMutations(t *testing.T) {
 	}
 }
 
+// TestFoundWithHalfTheFacts holds that what is found is said, although not all could be looked at.
+func TestFoundWithHalfTheFacts(t *testing.T) {
+	inv := good(t)
+	i := slices.IndexFunc(mutations, func(m mutation) bool { return m.guard == "RTE-06" })
+	mutations[i].change(&inv)
+	inv.VNets = inv.VNets[:1] // the peered network's endpoints may not be read
+	if r := outcomes(t, inv)["RTE-06"]; r.Outcome != Warned || len(r.Findings) != 1 || !strings.Contains(r.Note, "peered network") {
+		t.Errorf("%+v", r)
+	}
+}
+
+// TestWithin holds that a scope whose name merely begins alike is another one.
+func TestWithin(t *testing.T) {
+	for id, want := range map[string]bool{"/s/vaults/kv": true, "/S/Vaults/KV": true, "/s/vaults/kv/keys/root": true, "/s/vaults/kv2": false, "/s/vaults": false} {
+		if got := within("/s/vaults/kv/", id); got != want {
+			t.Errorf("%s: %t", id, got)
+		}
+	}
+}
+
 // TestTable holds each row to be complete and written alike.
 func TestTable(t *testing.T) {
 	seen := map[string]bool{}

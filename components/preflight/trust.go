@@ -71,10 +71,10 @@ var trustGuards = []Guard{{
 	check:     canary,
 }, {
 	ID: "CA-05", Severity: Fail, When: Before, Needs: []Part{PartDeployer, PartVNets, PartAccounts},
-	Condition: "the deployer may create and sign with keys, and write blobs, or the program grants it that",
+	Condition: "the deployer may sign with keys, store secrets, and read and write blobs, or the program grants it that",
 	Why:       "Key Vault and Storage judge their data by roles of their own, which even an Owner does not have.",
 	Source:    srcKeys,
-	Fix:       "set deployerObjectId, or assign Key Vault Crypto Officer, Key Vault Secrets Officer and Storage Blob Data Contributor to the deployer",
+	Fix:       "set deployerObjectId, or assign Key Vault Crypto User, Key Vault Secrets Officer and Storage Blob Data Contributor to the deployer",
 	check:     deployerData,
 }, {
 	ID: "STO-01", Severity: Fail, When: Continuous, Needs: []Part{PartVNets, PartStorage, PartRoleAssignments, PartVMs, PartNICs, PartRouteTables, PartLoadBalancers},
@@ -286,11 +286,14 @@ func canary(v *view) {
 	v.found("ruleset", fmt.Sprintf("%s is decrypted; %s", names[0], found), "a run of the canary that succeeded")
 }
 
-// needed are the data actions that publishing a spoke takes.
+// needed are the data actions that publishing a spoke takes. To create the root's key is none of
+// them: that is done by way of Azure's management.
 var needed = []struct{ action, what string }{
-	{"Microsoft.KeyVault/vaults/keys/create/action", "create the root's key"},
+	{"Microsoft.KeyVault/vaults/keys/read", "read the root's public key"},
 	{"Microsoft.KeyVault/vaults/keys/sign/action", "sign the root"},
+	{"Microsoft.KeyVault/vaults/secrets/getSecret/action", "look for the root's certificate"},
 	{"Microsoft.KeyVault/vaults/secrets/setSecret/action", "store the root's certificate"},
+	{"Microsoft.Storage/storageAccounts/blobServices/containers/blobs/read", "read the gateway's report"},
 	{"Microsoft.Storage/storageAccounts/blobServices/containers/blobs/write", "publish the ruleset and the bundle"},
 }
 

@@ -33,11 +33,11 @@ type Args struct {
 	Document
 	// A file with the ruleset, YAML or JSON, instead of the fields of the document. A relative path begins at the program's directory.
 	File *string `pulumi:"file,optional"`
-	// Azure's service-tag file (`ServiceTags_Public_….json`). With it the preview says how many addresses a group opens.
+	// Azure's service-tag file (`ServiceTags_Public_….json`). With it the preview says how many addresses a group opens. Default: none.
 	ServiceTags *string `pulumi:"serviceTags,optional"`
 	// The blob that the gateway polls, such as `https://ACCOUNT.blob.core.windows.net/policy/ruleset.json`. Absent: nothing is published.
 	PublishURL *string `pulumi:"publishUrl,optional"`
-	// Refuse a change that opens something, and the first ruleset, unless its digest is approved.
+	// Refuse a change that opens something, and the first ruleset, unless its digest is approved. Default: false.
 	RequireApproval *bool `pulumi:"requireApproval,optional"`
 	// The digest that was approved, as the refusal printed it.
 	ApprovedDigest *string `pulumi:"approvedDigest,optional"`

@@ -79,7 +79,7 @@ namespace BulkheadDev.Bulkhead
         private InputList<string>? _adjacentPrefixes;
 
         /// <summary>
-        /// Prefixes of peered or transit-attached networks. Each is routed to the gateway.
+        /// Prefixes of peered or transit-attached networks. Each is routed to the gateway. Default: none.
         /// </summary>
         public InputList<string> AdjacentPrefixes
         {
@@ -88,7 +88,7 @@ namespace BulkheadDev.Bulkhead
         }
 
         /// <summary>
-        /// Prefix of a canary's subnet, which has the same route table and security group.
+        /// Prefix of a canary's subnet, which has the same route table and security group. Default: none.
         /// </summary>
         [Input("canaryPrefix")]
         public string? CanaryPrefix { get; set; }

@@ -157,7 +157,7 @@ namespace BulkheadDev.Bulkhead
         private InputList<string>? _adjacentPrefixes;
 
         /// <summary>
-        /// Further prefixes behind those networks, such as on-premises. They are routed to the gateway.
+        /// Further prefixes behind those networks, such as on-premises. They are routed to the gateway. Default: none.
         /// </summary>
         public InputList<string> AdjacentPrefixes
         {
@@ -172,13 +172,13 @@ namespace BulkheadDev.Bulkhead
         public string? AgentPrefix { get; set; }
 
         /// <summary>
-        /// The digest of the ruleset that somebody has approved.
+        /// The digest of the ruleset that somebody has approved, as the refusal prints it. Default: none.
         /// </summary>
         [Input("approvedDigest")]
         public string? ApprovedDigest { get; set; }
 
         /// <summary>
-        /// For how many seconds to wait until the gateway shows that it enforces the ruleset. Default: 1200.
+        /// For how many seconds to wait until the gateway shows that it enforces the ruleset, from 30 to 7200. Default: 1200.
         /// </summary>
         [Input("attestationTimeoutSeconds")]
         public int? AttestationTimeoutSeconds { get; set; }
@@ -199,7 +199,7 @@ namespace BulkheadDev.Bulkhead
         private InputList<string>? _deployerAddresses;
 
         /// <summary>
-        /// Public addresses or prefixes from which whoever deploys reaches the vault and the storage account.
+        /// Public addresses or prefixes, as Azure sees them, from which whoever deploys reaches the vault and the storage account. An agent of a pipeline that runs in Azure, in the spoke's own region, comes from none: Azure's storage firewall does not see public addresses within a region. Default: none, and only the gateway's subnet reaches them.
         /// </summary>
         public InputList<string> DeployerAddresses
         {
@@ -220,19 +220,19 @@ namespace BulkheadDev.Bulkhead
         public string? DnsClosure { get; set; }
 
         /// <summary>
-        /// What is known of the Foundry account that the spoke is for.
+        /// What is known of the Foundry account that the spoke is for. Default: nothing.
         /// </summary>
         [Input("foundry")]
         public Input<Inputs.FoundryAccountArgs>? Foundry { get; set; }
 
         /// <summary>
-        /// The gateway's machine.
+        /// The gateway's machine. Default: as each option says.
         /// </summary>
         [Input("gateway")]
         public Input<Inputs.GatewayOptionsArgs>? Gateway { get; set; }
 
         /// <summary>
-        /// The gateway's static address, the next hop of every route and the network's DNS server. Default: the fourth address of its subnet, the first that Azure gives to a machine.
+        /// The gateway's static address, the next hop of every route and the network's DNS server. Default: the fifth address of its subnet, such as 10.20.0.4, the first that Azure gives to a machine.
         /// </summary>
         [Input("gatewayAddress")]
         public string? GatewayAddress { get; set; }
@@ -259,7 +259,7 @@ namespace BulkheadDev.Bulkhead
         private InputList<string>? _localPrefixes;
 
         /// <summary>
-        /// Prefixes within the virtual network that agents reach without the gateway, beside the private endpoints' subnet.
+        /// Prefixes within the virtual network that agents reach without the gateway, beside the private endpoints' subnet. Default: none.
         /// </summary>
         public InputList<string> LocalPrefixes
         {
@@ -277,7 +277,7 @@ namespace BulkheadDev.Bulkhead
         private InputList<Inputs.PeeringArgs>? _peerings;
 
         /// <summary>
-        /// Virtual networks to peer with, such as a transit hub. Their prefixes are routed to the gateway.
+        /// Virtual networks to peer with, such as a transit hub. Their prefixes are routed to the gateway. Default: none.
         /// </summary>
         public InputList<Inputs.PeeringArgs> Peerings
         {
@@ -328,7 +328,7 @@ namespace BulkheadDev.Bulkhead
         public string? RulesetFile { get; set; }
 
         /// <summary>
-        /// Azure's service-tag file (ServiceTags_Public_….json). With it a preview says how many addresses a group opens.
+        /// Azure's service-tag file (ServiceTags_Public_….json). With it a preview says how many addresses a group opens. Default: none, and the number is not said.
         /// </summary>
         [Input("serviceTagsFile")]
         public string? ServiceTagsFile { get; set; }
@@ -337,7 +337,7 @@ namespace BulkheadDev.Bulkhead
         private InputList<Inputs.SkippedGuardArgs>? _skipGuards;
 
         /// <summary>
-        /// Guards that are not to be judged, each with the reason.
+        /// Guards that are not to be judged, each with the reason. Default: none.
         /// </summary>
         public InputList<Inputs.SkippedGuardArgs> SkipGuards
         {
@@ -361,7 +361,7 @@ namespace BulkheadDev.Bulkhead
         private InputList<string>? _toolCalls;
 
         /// <summary>
-        /// Names of the services that agents' tools may call, with the standard ruleset.
+        /// Names of the services that agents' tools may call, with the standard ruleset, or URLs such as https://mcp.contoso.com/mcp, which need inspection. Default: none.
         /// </summary>
         public InputList<string> ToolCalls
         {

@@ -82,7 +82,7 @@ namespace BulkheadDev.Bulkhead
     public sealed class InspectionCAArgs : global::Pulumi.ResourceArgs
     {
         /// <summary>
-        /// Common name of the root's certificate. Default: Bulkhead inspection root.
+        /// Common name of the root's certificate, at most 64 bytes. Default: Bulkhead inspection root.
         /// </summary>
         [Input("commonName")]
         public string? CommonName { get; set; }
@@ -91,7 +91,7 @@ namespace BulkheadDev.Bulkhead
         private InputList<string>? _deployerAddresses;
 
         /// <summary>
-        /// Public addresses or prefixes from which the deployer reaches the vault.
+        /// Public addresses or prefixes from which the deployer reaches the vault. Default: none.
         /// </summary>
         public InputList<string> DeployerAddresses
         {
@@ -148,7 +148,7 @@ namespace BulkheadDev.Bulkhead
         public Input<string> TenantId { get; set; } = null!;
 
         /// <summary>
-        /// For how many years agents may trust the root. Default: 10.
+        /// For how many years of 365 days agents may trust the root, from 1 to 20. Default: 10.
         /// </summary>
         [Input("validityYears")]
         public int? ValidityYears { get; set; }

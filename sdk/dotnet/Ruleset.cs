@@ -79,7 +79,7 @@ namespace BulkheadDev.Bulkhead
         public Output<string> PublishedUrl { get; private set; } = null!;
 
         /// <summary>
-        /// Refuse a change that opens something, and the first ruleset, unless its digest is approved.
+        /// Refuse a change that opens something, and the first ruleset, unless its digest is approved. Default: false.
         /// </summary>
         [Output("requireApproval")]
         public Output<bool?> RequireApproval { get; private set; } = null!;
@@ -103,7 +103,7 @@ namespace BulkheadDev.Bulkhead
         public Output<int> Serial { get; private set; } = null!;
 
         /// <summary>
-        /// Azure's service-tag file (`ServiceTags_Public_….json`). With it the preview says how many addresses a group opens.
+        /// Azure's service-tag file (`ServiceTags_Public_….json`). With it the preview says how many addresses a group opens. Default: none.
         /// </summary>
         [Output("serviceTags")]
         public Output<string?> ServiceTags { get; private set; } = null!;
@@ -239,7 +239,7 @@ namespace BulkheadDev.Bulkhead
         public Input<string>? PublishUrl { get; set; }
 
         /// <summary>
-        /// Refuse a change that opens something, and the first ruleset, unless its digest is approved.
+        /// Refuse a change that opens something, and the first ruleset, unless its digest is approved. Default: false.
         /// </summary>
         [Input("requireApproval")]
         public Input<bool>? RequireApproval { get; set; }
@@ -269,7 +269,7 @@ namespace BulkheadDev.Bulkhead
         }
 
         /// <summary>
-        /// Azure's service-tag file (`ServiceTags_Public_….json`). With it the preview says how many addresses a group opens.
+        /// Azure's service-tag file (`ServiceTags_Public_….json`). With it the preview says how many addresses a group opens. Default: none.
         /// </summary>
         [Input("serviceTags")]
         public Input<string>? ServiceTags { get; set; }

@@ -145,7 +145,7 @@ namespace BulkheadDev.Bulkhead
         private InputList<string>? _deployerAddresses;
 
         /// <summary>
-        /// Public addresses or prefixes from which the deployer reaches the storage account. Everybody else is refused before being asked who they are.
+        /// Public addresses or prefixes from which the deployer reaches the storage account. Everybody else is refused before being asked who they are. They do not hold for a deployer that runs in Azure in the same region. Default: none.
         /// </summary>
         public InputList<string> DeployerAddresses
         {
@@ -235,7 +235,7 @@ namespace BulkheadDev.Bulkhead
         private InputList<string>? _sshSources;
 
         /// <summary>
-        /// Private prefixes from which SSH is admitted, such as a bastion's subnet.
+        /// Private prefixes from which SSH is admitted, such as a bastion's subnet. Default: none.
         /// </summary>
         public InputList<string> SshSources
         {
@@ -268,7 +268,7 @@ namespace BulkheadDev.Bulkhead
         public Input<string>? VaultUri { get; set; }
 
         /// <summary>
-        /// Size of the machine: one with accelerated networking, Trusted Launch and generation 2. Default: Standard_D2s_v5.
+        /// Size of the machine: one of x86-64 with accelerated networking, Trusted Launch and generation 2. Default: Standard_D2s_v5.
         /// </summary>
         [Input("vmSize")]
         public string? VmSize { get; set; }
@@ -277,7 +277,7 @@ namespace BulkheadDev.Bulkhead
         private InputList<string>? _zones;
 
         /// <summary>
-        /// Availability zone of the machine and of its public address: one, or none.
+        /// Availability zone of the machine and of its public address: one, or none. Default: none.
         /// </summary>
         public InputList<string> Zones
         {

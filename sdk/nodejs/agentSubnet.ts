@@ -107,11 +107,11 @@ export class AgentSubnet extends pulumi.ComponentResource {
  */
 export interface AgentSubnetArgs {
     /**
-     * Prefixes of peered or transit-attached networks. Each is routed to the gateway.
+     * Prefixes of peered or transit-attached networks. Each is routed to the gateway. Default: none.
      */
     adjacentPrefixes?: pulumi.Input<string[] | undefined>;
     /**
-     * Prefix of a canary's subnet, which has the same route table and security group.
+     * Prefix of a canary's subnet, which has the same route table and security group. Default: none.
      */
     canaryPrefix?: string;
     /**

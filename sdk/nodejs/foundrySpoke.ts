@@ -183,7 +183,7 @@ export interface FoundrySpokeArgs {
      */
     addressSpace?: pulumi.Input<string[] | undefined>;
     /**
-     * Further prefixes behind those networks, such as on-premises. They are routed to the gateway.
+     * Further prefixes behind those networks, such as on-premises. They are routed to the gateway. Default: none.
      */
     adjacentPrefixes?: pulumi.Input<string[] | undefined>;
     /**
@@ -191,11 +191,11 @@ export interface FoundrySpokeArgs {
      */
     agentPrefix?: string;
     /**
-     * The digest of the ruleset that somebody has approved.
+     * The digest of the ruleset that somebody has approved, as the refusal prints it. Default: none.
      */
     approvedDigest?: string;
     /**
-     * For how many seconds to wait until the gateway shows that it enforces the ruleset. Default: 1200.
+     * For how many seconds to wait until the gateway shows that it enforces the ruleset, from 30 to 7200. Default: 1200.
      */
     attestationTimeoutSeconds?: number;
     /**
@@ -207,7 +207,7 @@ export interface FoundrySpokeArgs {
      */
     canary?: pulumi.Input<inputs.CanaryOptionsArgs | undefined>;
     /**
-     * Public addresses or prefixes from which whoever deploys reaches the vault and the storage account.
+     * Public addresses or prefixes, as Azure sees them, from which whoever deploys reaches the vault and the storage account. An agent of a pipeline that runs in Azure, in the spoke's own region, comes from none: Azure's storage firewall does not see public addresses within a region. Default: none, and only the gateway's subnet reaches them.
      */
     deployerAddresses?: pulumi.Input<string[] | undefined>;
     /**
@@ -219,15 +219,15 @@ export interface FoundrySpokeArgs {
      */
     dnsClosure?: string;
     /**
-     * What is known of the Foundry account that the spoke is for.
+     * What is known of the Foundry account that the spoke is for. Default: nothing.
      */
     foundry?: pulumi.Input<inputs.FoundryAccountArgs | undefined>;
     /**
-     * The gateway's machine.
+     * The gateway's machine. Default: as each option says.
      */
     gateway?: pulumi.Input<inputs.GatewayOptionsArgs | undefined>;
     /**
-     * The gateway's static address, the next hop of every route and the network's DNS server. Default: the fourth address of its subnet, the first that Azure gives to a machine.
+     * The gateway's static address, the next hop of every route and the network's DNS server. Default: the fifth address of its subnet, such as 10.20.0.4, the first that Azure gives to a machine.
      */
     gatewayAddress?: string;
     /**
@@ -243,7 +243,7 @@ export interface FoundrySpokeArgs {
      */
     liveGuards?: pulumi.Input<inputs.LiveGuardsArgs | undefined>;
     /**
-     * Prefixes within the virtual network that agents reach without the gateway, beside the private endpoints' subnet.
+     * Prefixes within the virtual network that agents reach without the gateway, beside the private endpoints' subnet. Default: none.
      */
     localPrefixes?: pulumi.Input<string[] | undefined>;
     /**
@@ -251,7 +251,7 @@ export interface FoundrySpokeArgs {
      */
     location: string;
     /**
-     * Virtual networks to peer with, such as a transit hub. Their prefixes are routed to the gateway.
+     * Virtual networks to peer with, such as a transit hub. Their prefixes are routed to the gateway. Default: none.
      */
     peerings?: pulumi.Input<pulumi.Input<inputs.PeeringArgs>[] | undefined>;
     /**
@@ -283,11 +283,11 @@ export interface FoundrySpokeArgs {
      */
     rulesetFile?: string;
     /**
-     * Azure's service-tag file (ServiceTags_Public_….json). With it a preview says how many addresses a group opens.
+     * Azure's service-tag file (ServiceTags_Public_….json). With it a preview says how many addresses a group opens. Default: none, and the number is not said.
      */
     serviceTagsFile?: string;
     /**
-     * Guards that are not to be judged, each with the reason.
+     * Guards that are not to be judged, each with the reason. Default: none.
      */
     skipGuards?: pulumi.Input<pulumi.Input<inputs.SkippedGuardArgs>[] | undefined>;
     /**
@@ -295,7 +295,7 @@ export interface FoundrySpokeArgs {
      */
     tags?: pulumi.Input<{[key: string]: string} | undefined>;
     /**
-     * Names of the services that agents' tools may call, with the standard ruleset.
+     * Names of the services that agents' tools may call, with the standard ruleset, or URLs such as https://mcp.contoso.com/mcp, which need inspection. Default: none.
      */
     toolCalls?: pulumi.Input<string[] | undefined>;
     /**

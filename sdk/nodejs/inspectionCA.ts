@@ -101,11 +101,11 @@ export class InspectionCA extends pulumi.ComponentResource {
  */
 export interface InspectionCAArgs {
     /**
-     * Common name of the root's certificate. Default: Bulkhead inspection root.
+     * Common name of the root's certificate, at most 64 bytes. Default: Bulkhead inspection root.
      */
     commonName?: string;
     /**
-     * Public addresses or prefixes from which the deployer reaches the vault.
+     * Public addresses or prefixes from which the deployer reaches the vault. Default: none.
      */
     deployerAddresses?: pulumi.Input<string[] | undefined>;
     /**
@@ -137,7 +137,7 @@ export interface InspectionCAArgs {
      */
     tenantId: pulumi.Input<string>;
     /**
-     * For how many years agents may trust the root. Default: 10.
+     * For how many years of 365 days agents may trust the root, from 1 to 20. Default: 10.
      */
     validityYears?: number;
 }

@@ -80,7 +80,7 @@ export class Ruleset extends pulumi.CustomResource {
      */
     declare public /*out*/ readonly publishedUrl: pulumi.Output<string>;
     /**
-     * Refuse a change that opens something, and the first ruleset, unless its digest is approved.
+     * Refuse a change that opens something, and the first ruleset, unless its digest is approved. Default: false.
      */
     declare public readonly requireApproval: pulumi.Output<boolean | undefined>;
     /**
@@ -96,7 +96,7 @@ export class Ruleset extends pulumi.CustomResource {
      */
     declare public /*out*/ readonly serial: pulumi.Output<number>;
     /**
-     * Azure's service-tag file (`ServiceTags_Public_….json`). With it the preview says how many addresses a group opens.
+     * Azure's service-tag file (`ServiceTags_Public_….json`). With it the preview says how many addresses a group opens. Default: none.
      */
     declare public readonly serviceTags: pulumi.Output<string | undefined>;
     /**
@@ -209,7 +209,7 @@ export interface RulesetArgs {
      */
     publishUrl?: pulumi.Input<string | undefined>;
     /**
-     * Refuse a change that opens something, and the first ruleset, unless its digest is approved.
+     * Refuse a change that opens something, and the first ruleset, unless its digest is approved. Default: false.
      */
     requireApproval?: pulumi.Input<boolean | undefined>;
     /**
@@ -221,7 +221,7 @@ export interface RulesetArgs {
      */
     rules?: pulumi.Input<pulumi.Input<inputs.RulesetRuleArgs>[] | undefined>;
     /**
-     * Azure's service-tag file (`ServiceTags_Public_….json`). With it the preview says how many addresses a group opens.
+     * Azure's service-tag file (`ServiceTags_Public_….json`). With it the preview says how many addresses a group opens. Default: none.
      */
     serviceTags?: pulumi.Input<string | undefined>;
     /**

@@ -168,7 +168,7 @@ export interface SpokeGatewayArgs {
      */
     bundleFile: string;
     /**
-     * Public addresses or prefixes from which the deployer reaches the storage account. Everybody else is refused before being asked who they are.
+     * Public addresses or prefixes from which the deployer reaches the storage account. Everybody else is refused before being asked who they are. They do not hold for a deployer that runs in Azure in the same region. Default: none.
      */
     deployerAddresses?: pulumi.Input<string[] | undefined>;
     /**
@@ -220,7 +220,7 @@ export interface SpokeGatewayArgs {
      */
     sshPublicKey?: string;
     /**
-     * Private prefixes from which SSH is admitted, such as a bastion's subnet.
+     * Private prefixes from which SSH is admitted, such as a bastion's subnet. Default: none.
      */
     sshSources?: pulumi.Input<string[] | undefined>;
     /**
@@ -236,11 +236,11 @@ export interface SpokeGatewayArgs {
      */
     vaultUri?: pulumi.Input<string | undefined>;
     /**
-     * Size of the machine: one with accelerated networking, Trusted Launch and generation 2. Default: Standard_D2s_v5.
+     * Size of the machine: one of x86-64 with accelerated networking, Trusted Launch and generation 2. Default: Standard_D2s_v5.
      */
     vmSize?: string;
     /**
-     * Availability zone of the machine and of its public address: one, or none.
+     * Availability zone of the machine and of its public address: one, or none. Default: none.
      */
     zones?: pulumi.Input<string[] | undefined>;
 }

@@ -41,7 +41,7 @@ namespace BulkheadDev.Bulkhead.Inputs
         public Input<string>? Name { get; set; }
 
         /// <summary>
-        /// How many agent sessions are expected at one time; each takes an address.
+        /// How many agent sessions are expected at one time; each takes an address. Default: it is not judged.
         /// </summary>
         [Input("sessions")]
         public Input<int>? Sessions { get; set; }

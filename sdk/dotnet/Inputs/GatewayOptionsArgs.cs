@@ -20,7 +20,7 @@ namespace BulkheadDev.Bulkhead.Inputs
         private InputList<string>? _dnsClients;
 
         /// <summary>
-        /// Resolvers that ask on behalf of all agents, with the pin scope shared.
+        /// Resolvers that ask on behalf of all agents, as prefixes. Needed for, and only for, the pin scope shared.
         /// </summary>
         public InputList<string> DnsClients
         {
@@ -35,7 +35,7 @@ namespace BulkheadDev.Bulkhead.Inputs
         public Input<string>? Egress { get; set; }
 
         /// <summary>
-        /// Encrypt the machine's disks on its host too. Default: false.
+        /// Encrypt the machine's disks on its host too. The subscription must have registered the feature EncryptionAtHost. Default: false.
         /// </summary>
         [Input("encryptionAtHost")]
         public Input<bool>? EncryptionAtHost { get; set; }
@@ -62,7 +62,7 @@ namespace BulkheadDev.Bulkhead.Inputs
         private InputList<string>? _sshSources;
 
         /// <summary>
-        /// Private prefixes from which SSH is admitted.
+        /// Private prefixes from which SSH is admitted. Default: none.
         /// </summary>
         public InputList<string> SshSources
         {
@@ -71,7 +71,7 @@ namespace BulkheadDev.Bulkhead.Inputs
         }
 
         /// <summary>
-        /// Size of the machine. Default: Standard_D2s_v5.
+        /// Size of the machine: one of x86-64 with accelerated networking, Trusted Launch and generation 2. Default: Standard_D2s_v5.
         /// </summary>
         [Input("vmSize")]
         public Input<string>? VmSize { get; set; }
@@ -80,7 +80,7 @@ namespace BulkheadDev.Bulkhead.Inputs
         private InputList<string>? _zones;
 
         /// <summary>
-        /// Availability zone of the machine: one, or none.
+        /// Availability zone of the machine: one, or none. Default: none.
         /// </summary>
         public InputList<string> Zones
         {

@@ -54,9 +54,9 @@ func NewAgentSubnet(ctx *pulumi.Context,
 }
 
 type agentSubnetArgs struct {
-	// Prefixes of peered or transit-attached networks. Each is routed to the gateway.
+	// Prefixes of peered or transit-attached networks. Each is routed to the gateway. Default: none.
 	AdjacentPrefixes []string `pulumi:"adjacentPrefixes"`
-	// Prefix of a canary's subnet, which has the same route table and security group.
+	// Prefix of a canary's subnet, which has the same route table and security group. Default: none.
 	CanaryPrefix *string `pulumi:"canaryPrefix"`
 	// How Azure's own resolver, 168.63.129.16, is closed to agents, since no route governs it: nsg, policy or both. Default: nsg. Neither is proven on a live tenant.
 	DnsClosure *string `pulumi:"dnsClosure"`
@@ -88,9 +88,9 @@ type agentSubnetArgs struct {
 
 // The set of arguments for constructing a AgentSubnet resource.
 type AgentSubnetArgs struct {
-	// Prefixes of peered or transit-attached networks. Each is routed to the gateway.
+	// Prefixes of peered or transit-attached networks. Each is routed to the gateway. Default: none.
 	AdjacentPrefixes pulumi.StringArrayInput
-	// Prefix of a canary's subnet, which has the same route table and security group.
+	// Prefix of a canary's subnet, which has the same route table and security group. Default: none.
 	CanaryPrefix *string
 	// How Azure's own resolver, 168.63.129.16, is closed to agents, since no route governs it: nsg, policy or both. Default: nsg. Neither is proven on a live tenant.
 	DnsClosure *string

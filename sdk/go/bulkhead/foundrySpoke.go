@@ -69,29 +69,29 @@ func NewFoundrySpoke(ctx *pulumi.Context,
 type foundrySpokeArgs struct {
 	// The virtual network's prefixes, private space of RFC 1918. Default: 10.20.0.0/16.
 	AddressSpace []string `pulumi:"addressSpace"`
-	// Further prefixes behind those networks, such as on-premises. They are routed to the gateway.
+	// Further prefixes behind those networks, such as on-premises. They are routed to the gateway. Default: none.
 	AdjacentPrefixes []string `pulumi:"adjacentPrefixes"`
 	// Prefix of the agents' subnet, /27 or wider. It can never be changed. Default: the second /24 of addressSpace.
 	AgentPrefix *string `pulumi:"agentPrefix"`
-	// The digest of the ruleset that somebody has approved.
+	// The digest of the ruleset that somebody has approved, as the refusal prints it. Default: none.
 	ApprovedDigest *string `pulumi:"approvedDigest"`
-	// For how many seconds to wait until the gateway shows that it enforces the ruleset. Default: 1200.
+	// For how many seconds to wait until the gateway shows that it enforces the ruleset, from 30 to 7200. Default: 1200.
 	AttestationTimeoutSeconds *int `pulumi:"attestationTimeoutSeconds"`
 	// The gateway's release archive, a local file.
 	BundleFile string `pulumi:"bundleFile"`
 	// A canary beside the agents. Default: none.
 	Canary *CanaryOptions `pulumi:"canary"`
-	// Public addresses or prefixes from which whoever deploys reaches the vault and the storage account.
+	// Public addresses or prefixes, as Azure sees them, from which whoever deploys reaches the vault and the storage account. An agent of a pipeline that runs in Azure, in the spoke's own region, comes from none: Azure's storage firewall does not see public addresses within a region. Default: none, and only the gateway's subnet reaches them.
 	DeployerAddresses []string `pulumi:"deployerAddresses"`
 	// Object id of whoever deploys, for the roles that publishing needs. Default: who runs this program. Empty: the roles exist already.
 	DeployerObjectId *string `pulumi:"deployerObjectId"`
 	// How Azure's own resolver is closed to agents: nsg, policy or both. Default: nsg. Neither is proven on a live tenant.
 	DnsClosure *string `pulumi:"dnsClosure"`
-	// What is known of the Foundry account that the spoke is for.
+	// What is known of the Foundry account that the spoke is for. Default: nothing.
 	Foundry *FoundryAccount `pulumi:"foundry"`
-	// The gateway's machine.
+	// The gateway's machine. Default: as each option says.
 	Gateway *GatewayOptions `pulumi:"gateway"`
-	// The gateway's static address, the next hop of every route and the network's DNS server. Default: the fourth address of its subnet, the first that Azure gives to a machine.
+	// The gateway's static address, the next hop of every route and the network's DNS server. Default: the fifth address of its subnet, such as 10.20.0.4, the first that Azure gives to a machine.
 	GatewayAddress *string `pulumi:"gatewayAddress"`
 	// Prefix of the gateway's subnet. Default: the first /24 of addressSpace.
 	GatewayPrefix *string `pulumi:"gatewayPrefix"`
@@ -99,11 +99,11 @@ type foundrySpokeArgs struct {
 	Inspection *bool `pulumi:"inspection"`
 	// Judge in each preview what is in Azure already, beside what is planned. It takes some minutes. Default: only what is planned is judged.
 	LiveGuards *LiveGuards `pulumi:"liveGuards"`
-	// Prefixes within the virtual network that agents reach without the gateway, beside the private endpoints' subnet.
+	// Prefixes within the virtual network that agents reach without the gateway, beside the private endpoints' subnet. Default: none.
 	LocalPrefixes []string `pulumi:"localPrefixes"`
 	// Region of everything, such as eastus2. The Foundry account has to be in it too.
 	Location string `pulumi:"location"`
-	// Virtual networks to peer with, such as a transit hub. Their prefixes are routed to the gateway.
+	// Virtual networks to peer with, such as a transit hub. Their prefixes are routed to the gateway. Default: none.
 	Peerings []Peering `pulumi:"peerings"`
 	// Prefix of the private endpoints' subnet. Default: the third /24 of addressSpace.
 	PrivateEndpointPrefix *string `pulumi:"privateEndpointPrefix"`
@@ -119,13 +119,13 @@ type foundrySpokeArgs struct {
 	Ruleset *RulesetDocument `pulumi:"ruleset"`
 	// The ruleset, as a file in JSON or YAML.
 	RulesetFile *string `pulumi:"rulesetFile"`
-	// Azure's service-tag file (ServiceTags_Public_….json). With it a preview says how many addresses a group opens.
+	// Azure's service-tag file (ServiceTags_Public_….json). With it a preview says how many addresses a group opens. Default: none, and the number is not said.
 	ServiceTagsFile *string `pulumi:"serviceTagsFile"`
-	// Guards that are not to be judged, each with the reason.
+	// Guards that are not to be judged, each with the reason. Default: none.
 	SkipGuards []SkippedGuard `pulumi:"skipGuards"`
 	// Tags of every resource that can have them.
 	Tags map[string]string `pulumi:"tags"`
-	// Names of the services that agents' tools may call, with the standard ruleset.
+	// Names of the services that agents' tools may call, with the standard ruleset, or URLs such as https://mcp.contoso.com/mcp, which need inspection. Default: none.
 	ToolCalls []string `pulumi:"toolCalls"`
 	// Virtual network to use, in that resource group; addressSpace must be its own, and its DNS server the gateway's address. Default: one is made.
 	VnetName *string `pulumi:"vnetName"`
@@ -135,29 +135,29 @@ type foundrySpokeArgs struct {
 type FoundrySpokeArgs struct {
 	// The virtual network's prefixes, private space of RFC 1918. Default: 10.20.0.0/16.
 	AddressSpace pulumi.StringArrayInput
-	// Further prefixes behind those networks, such as on-premises. They are routed to the gateway.
+	// Further prefixes behind those networks, such as on-premises. They are routed to the gateway. Default: none.
 	AdjacentPrefixes pulumi.StringArrayInput
 	// Prefix of the agents' subnet, /27 or wider. It can never be changed. Default: the second /24 of addressSpace.
 	AgentPrefix *string
-	// The digest of the ruleset that somebody has approved.
+	// The digest of the ruleset that somebody has approved, as the refusal prints it. Default: none.
 	ApprovedDigest *string
-	// For how many seconds to wait until the gateway shows that it enforces the ruleset. Default: 1200.
+	// For how many seconds to wait until the gateway shows that it enforces the ruleset, from 30 to 7200. Default: 1200.
 	AttestationTimeoutSeconds *int
 	// The gateway's release archive, a local file.
 	BundleFile string
 	// A canary beside the agents. Default: none.
 	Canary CanaryOptionsPtrInput
-	// Public addresses or prefixes from which whoever deploys reaches the vault and the storage account.
+	// Public addresses or prefixes, as Azure sees them, from which whoever deploys reaches the vault and the storage account. An agent of a pipeline that runs in Azure, in the spoke's own region, comes from none: Azure's storage firewall does not see public addresses within a region. Default: none, and only the gateway's subnet reaches them.
 	DeployerAddresses pulumi.StringArrayInput
 	// Object id of whoever deploys, for the roles that publishing needs. Default: who runs this program. Empty: the roles exist already.
 	DeployerObjectId *string
 	// How Azure's own resolver is closed to agents: nsg, policy or both. Default: nsg. Neither is proven on a live tenant.
 	DnsClosure *string
-	// What is known of the Foundry account that the spoke is for.
+	// What is known of the Foundry account that the spoke is for. Default: nothing.
 	Foundry FoundryAccountPtrInput
-	// The gateway's machine.
+	// The gateway's machine. Default: as each option says.
 	Gateway GatewayOptionsPtrInput
-	// The gateway's static address, the next hop of every route and the network's DNS server. Default: the fourth address of its subnet, the first that Azure gives to a machine.
+	// The gateway's static address, the next hop of every route and the network's DNS server. Default: the fifth address of its subnet, such as 10.20.0.4, the first that Azure gives to a machine.
 	GatewayAddress *string
 	// Prefix of the gateway's subnet. Default: the first /24 of addressSpace.
 	GatewayPrefix *string
@@ -165,11 +165,11 @@ type FoundrySpokeArgs struct {
 	Inspection *bool
 	// Judge in each preview what is in Azure already, beside what is planned. It takes some minutes. Default: only what is planned is judged.
 	LiveGuards LiveGuardsPtrInput
-	// Prefixes within the virtual network that agents reach without the gateway, beside the private endpoints' subnet.
+	// Prefixes within the virtual network that agents reach without the gateway, beside the private endpoints' subnet. Default: none.
 	LocalPrefixes pulumi.StringArrayInput
 	// Region of everything, such as eastus2. The Foundry account has to be in it too.
 	Location string
-	// Virtual networks to peer with, such as a transit hub. Their prefixes are routed to the gateway.
+	// Virtual networks to peer with, such as a transit hub. Their prefixes are routed to the gateway. Default: none.
 	Peerings PeeringArrayInput
 	// Prefix of the private endpoints' subnet. Default: the third /24 of addressSpace.
 	PrivateEndpointPrefix *string
@@ -185,13 +185,13 @@ type FoundrySpokeArgs struct {
 	Ruleset RulesetDocumentPtrInput
 	// The ruleset, as a file in JSON or YAML.
 	RulesetFile *string
-	// Azure's service-tag file (ServiceTags_Public_….json). With it a preview says how many addresses a group opens.
+	// Azure's service-tag file (ServiceTags_Public_….json). With it a preview says how many addresses a group opens. Default: none, and the number is not said.
 	ServiceTagsFile *string
-	// Guards that are not to be judged, each with the reason.
+	// Guards that are not to be judged, each with the reason. Default: none.
 	SkipGuards SkippedGuardArrayInput
 	// Tags of every resource that can have them.
 	Tags pulumi.StringMapInput
-	// Names of the services that agents' tools may call, with the standard ruleset.
+	// Names of the services that agents' tools may call, with the standard ruleset, or URLs such as https://mcp.contoso.com/mcp, which need inspection. Default: none.
 	ToolCalls pulumi.StringArrayInput
 	// Virtual network to use, in that resource group; addressSpace must be its own, and its DNS server the gateway's address. Default: one is made.
 	VnetName pulumi.StringPtrInput

@@ -53,9 +53,9 @@ func NewInspectionCA(ctx *pulumi.Context,
 }
 
 type inspectionCAArgs struct {
-	// Common name of the root's certificate. Default: Bulkhead inspection root.
+	// Common name of the root's certificate, at most 64 bytes. Default: Bulkhead inspection root.
 	CommonName *string `pulumi:"commonName"`
-	// Public addresses or prefixes from which the deployer reaches the vault.
+	// Public addresses or prefixes from which the deployer reaches the vault. Default: none.
 	DeployerAddresses []string `pulumi:"deployerAddresses"`
 	// Object id of whoever deploys. It is granted what making the root needs: to sign with this one key, and to write the certificate into the vault. Without it those roles must exist.
 	DeployerObjectId *string `pulumi:"deployerObjectId"`
@@ -71,15 +71,15 @@ type inspectionCAArgs struct {
 	Tags map[string]string `pulumi:"tags"`
 	// Tenant whose identities the vault knows.
 	TenantId string `pulumi:"tenantId"`
-	// For how many years agents may trust the root. Default: 10.
+	// For how many years of 365 days agents may trust the root, from 1 to 20. Default: 10.
 	ValidityYears *int `pulumi:"validityYears"`
 }
 
 // The set of arguments for constructing a InspectionCA resource.
 type InspectionCAArgs struct {
-	// Common name of the root's certificate. Default: Bulkhead inspection root.
+	// Common name of the root's certificate, at most 64 bytes. Default: Bulkhead inspection root.
 	CommonName *string
-	// Public addresses or prefixes from which the deployer reaches the vault.
+	// Public addresses or prefixes from which the deployer reaches the vault. Default: none.
 	DeployerAddresses pulumi.StringArrayInput
 	// Object id of whoever deploys. It is granted what making the root needs: to sign with this one key, and to write the certificate into the vault. Without it those roles must exist.
 	DeployerObjectId *string
@@ -95,7 +95,7 @@ type InspectionCAArgs struct {
 	Tags pulumi.StringMapInput
 	// Tenant whose identities the vault knows.
 	TenantId pulumi.StringInput
-	// For how many years agents may trust the root. Default: 10.
+	// For how many years of 365 days agents may trust the root, from 1 to 20. Default: 10.
 	ValidityYears *int
 }
 

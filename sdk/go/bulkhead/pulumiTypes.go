@@ -277,7 +277,7 @@ type FoundryAccount struct {
 	Location *string `pulumi:"location"`
 	// Name of the account.
 	Name *string `pulumi:"name"`
-	// How many agent sessions are expected at one time; each takes an address.
+	// How many agent sessions are expected at one time; each takes an address. Default: it is not judged.
 	Sessions *int `pulumi:"sessions"`
 	// The project brings its own Cosmos DB, Storage and AI Search. Default: true.
 	StandardSetup *bool `pulumi:"standardSetup"`
@@ -304,7 +304,7 @@ type FoundryAccountArgs struct {
 	Location pulumi.StringPtrInput `pulumi:"location"`
 	// Name of the account.
 	Name pulumi.StringPtrInput `pulumi:"name"`
-	// How many agent sessions are expected at one time; each takes an address.
+	// How many agent sessions are expected at one time; each takes an address. Default: it is not judged.
 	Sessions pulumi.IntPtrInput `pulumi:"sessions"`
 	// The project brings its own Cosmos DB, Storage and AI Search. Default: true.
 	StandardSetup pulumi.BoolPtrInput `pulumi:"standardSetup"`
@@ -408,7 +408,7 @@ func (o FoundryAccountOutput) Name() pulumi.StringPtrOutput {
 	return o.ApplyT(func(v FoundryAccount) *string { return v.Name }).(pulumi.StringPtrOutput)
 }
 
-// How many agent sessions are expected at one time; each takes an address.
+// How many agent sessions are expected at one time; each takes an address. Default: it is not judged.
 func (o FoundryAccountOutput) Sessions() pulumi.IntPtrOutput {
 	return o.ApplyT(func(v FoundryAccount) *int { return v.Sessions }).(pulumi.IntPtrOutput)
 }
@@ -482,7 +482,7 @@ func (o FoundryAccountPtrOutput) Name() pulumi.StringPtrOutput {
 	}).(pulumi.StringPtrOutput)
 }
 
-// How many agent sessions are expected at one time; each takes an address.
+// How many agent sessions are expected at one time; each takes an address. Default: it is not judged.
 func (o FoundryAccountPtrOutput) Sessions() pulumi.IntPtrOutput {
 	return o.ApplyT(func(v *FoundryAccount) *int {
 		if v == nil {
@@ -504,11 +504,11 @@ func (o FoundryAccountPtrOutput) StandardSetup() pulumi.BoolPtrOutput {
 
 // GatewayOptions are choices about the gateway's machine that have a good default.
 type GatewayOptions struct {
-	// Resolvers that ask on behalf of all agents, with the pin scope shared.
+	// Resolvers that ask on behalf of all agents, as prefixes. Needed for, and only for, the pin scope shared.
 	DnsClients []string `pulumi:"dnsClients"`
 	// The way out. publicIp: a static Standard public address, through which nothing comes in. subnet: what an existing network's gateway subnet has. Default: publicIp.
 	Egress *string `pulumi:"egress"`
-	// Encrypt the machine's disks on its host too. Default: false.
+	// Encrypt the machine's disks on its host too. The subscription must have registered the feature EncryptionAtHost. Default: false.
 	EncryptionAtHost *bool `pulumi:"encryptionAtHost"`
 	// Keep the root's key in a hardware security module. It cannot be changed afterwards. Default: false.
 	Hsm *bool `pulumi:"hsm"`
@@ -516,11 +516,11 @@ type GatewayOptions struct {
 	PinScope *string `pulumi:"pinScope"`
 	// An SSH public key of the user that may log in from sshSources. Default: nobody can log in.
 	SshPublicKey *string `pulumi:"sshPublicKey"`
-	// Private prefixes from which SSH is admitted.
+	// Private prefixes from which SSH is admitted. Default: none.
 	SshSources []string `pulumi:"sshSources"`
-	// Size of the machine. Default: Standard_D2s_v5.
+	// Size of the machine: one of x86-64 with accelerated networking, Trusted Launch and generation 2. Default: Standard_D2s_v5.
 	VmSize *string `pulumi:"vmSize"`
-	// Availability zone of the machine: one, or none.
+	// Availability zone of the machine: one, or none. Default: none.
 	Zones []string `pulumi:"zones"`
 }
 
@@ -537,11 +537,11 @@ type GatewayOptionsInput interface {
 
 // GatewayOptions are choices about the gateway's machine that have a good default.
 type GatewayOptionsArgs struct {
-	// Resolvers that ask on behalf of all agents, with the pin scope shared.
+	// Resolvers that ask on behalf of all agents, as prefixes. Needed for, and only for, the pin scope shared.
 	DnsClients pulumi.StringArrayInput `pulumi:"dnsClients"`
 	// The way out. publicIp: a static Standard public address, through which nothing comes in. subnet: what an existing network's gateway subnet has. Default: publicIp.
 	Egress pulumi.StringPtrInput `pulumi:"egress"`
-	// Encrypt the machine's disks on its host too. Default: false.
+	// Encrypt the machine's disks on its host too. The subscription must have registered the feature EncryptionAtHost. Default: false.
 	EncryptionAtHost pulumi.BoolPtrInput `pulumi:"encryptionAtHost"`
 	// Keep the root's key in a hardware security module. It cannot be changed afterwards. Default: false.
 	Hsm pulumi.BoolPtrInput `pulumi:"hsm"`
@@ -549,11 +549,11 @@ type GatewayOptionsArgs struct {
 	PinScope pulumi.StringPtrInput `pulumi:"pinScope"`
 	// An SSH public key of the user that may log in from sshSources. Default: nobody can log in.
 	SshPublicKey pulumi.StringPtrInput `pulumi:"sshPublicKey"`
-	// Private prefixes from which SSH is admitted.
+	// Private prefixes from which SSH is admitted. Default: none.
 	SshSources pulumi.StringArrayInput `pulumi:"sshSources"`
-	// Size of the machine. Default: Standard_D2s_v5.
+	// Size of the machine: one of x86-64 with accelerated networking, Trusted Launch and generation 2. Default: Standard_D2s_v5.
 	VmSize pulumi.StringPtrInput `pulumi:"vmSize"`
-	// Availability zone of the machine: one, or none.
+	// Availability zone of the machine: one, or none. Default: none.
 	Zones pulumi.StringArrayInput `pulumi:"zones"`
 }
 
@@ -635,7 +635,7 @@ func (o GatewayOptionsOutput) ToGatewayOptionsPtrOutputWithContext(ctx context.C
 	}).(GatewayOptionsPtrOutput)
 }
 
-// Resolvers that ask on behalf of all agents, with the pin scope shared.
+// Resolvers that ask on behalf of all agents, as prefixes. Needed for, and only for, the pin scope shared.
 func (o GatewayOptionsOutput) DnsClients() pulumi.StringArrayOutput {
 	return o.ApplyT(func(v GatewayOptions) []string { return v.DnsClients }).(pulumi.StringArrayOutput)
 }
@@ -645,7 +645,7 @@ func (o GatewayOptionsOutput) Egress() pulumi.StringPtrOutput {
 	return o.ApplyT(func(v GatewayOptions) *string { return v.Egress }).(pulumi.StringPtrOutput)
 }
 
-// Encrypt the machine's disks on its host too. Default: false.
+// Encrypt the machine's disks on its host too. The subscription must have registered the feature EncryptionAtHost. Default: false.
 func (o GatewayOptionsOutput) EncryptionAtHost() pulumi.BoolPtrOutput {
 	return o.ApplyT(func(v GatewayOptions) *bool { return v.EncryptionAtHost }).(pulumi.BoolPtrOutput)
 }
@@ -665,17 +665,17 @@ func (o GatewayOptionsOutput) SshPublicKey() pulumi.StringPtrOutput {
 	return o.ApplyT(func(v GatewayOptions) *string { return v.SshPublicKey }).(pulumi.StringPtrOutput)
 }
 
-// Private prefixes from which SSH is admitted.
+// Private prefixes from which SSH is admitted. Default: none.
 func (o GatewayOptionsOutput) SshSources() pulumi.StringArrayOutput {
 	return o.ApplyT(func(v GatewayOptions) []string { return v.SshSources }).(pulumi.StringArrayOutput)
 }
 
-// Size of the machine. Default: Standard_D2s_v5.
+// Size of the machine: one of x86-64 with accelerated networking, Trusted Launch and generation 2. Default: Standard_D2s_v5.
 func (o GatewayOptionsOutput) VmSize() pulumi.StringPtrOutput {
 	return o.ApplyT(func(v GatewayOptions) *string { return v.VmSize }).(pulumi.StringPtrOutput)
 }
 
-// Availability zone of the machine: one, or none.
+// Availability zone of the machine: one, or none. Default: none.
 func (o GatewayOptionsOutput) Zones() pulumi.StringArrayOutput {
 	return o.ApplyT(func(v GatewayOptions) []string { return v.Zones }).(pulumi.StringArrayOutput)
 }
@@ -704,7 +704,7 @@ func (o GatewayOptionsPtrOutput) Elem() GatewayOptionsOutput {
 	}).(GatewayOptionsOutput)
 }
 
-// Resolvers that ask on behalf of all agents, with the pin scope shared.
+// Resolvers that ask on behalf of all agents, as prefixes. Needed for, and only for, the pin scope shared.
 func (o GatewayOptionsPtrOutput) DnsClients() pulumi.StringArrayOutput {
 	return o.ApplyT(func(v *GatewayOptions) []string {
 		if v == nil {
@@ -724,7 +724,7 @@ func (o GatewayOptionsPtrOutput) Egress() pulumi.StringPtrOutput {
 	}).(pulumi.StringPtrOutput)
 }
 
-// Encrypt the machine's disks on its host too. Default: false.
+// Encrypt the machine's disks on its host too. The subscription must have registered the feature EncryptionAtHost. Default: false.
 func (o GatewayOptionsPtrOutput) EncryptionAtHost() pulumi.BoolPtrOutput {
 	return o.ApplyT(func(v *GatewayOptions) *bool {
 		if v == nil {
@@ -764,7 +764,7 @@ func (o GatewayOptionsPtrOutput) SshPublicKey() pulumi.StringPtrOutput {
 	}).(pulumi.StringPtrOutput)
 }
 
-// Private prefixes from which SSH is admitted.
+// Private prefixes from which SSH is admitted. Default: none.
 func (o GatewayOptionsPtrOutput) SshSources() pulumi.StringArrayOutput {
 	return o.ApplyT(func(v *GatewayOptions) []string {
 		if v == nil {
@@ -774,7 +774,7 @@ func (o GatewayOptionsPtrOutput) SshSources() pulumi.StringArrayOutput {
 	}).(pulumi.StringArrayOutput)
 }
 
-// Size of the machine. Default: Standard_D2s_v5.
+// Size of the machine: one of x86-64 with accelerated networking, Trusted Launch and generation 2. Default: Standard_D2s_v5.
 func (o GatewayOptionsPtrOutput) VmSize() pulumi.StringPtrOutput {
 	return o.ApplyT(func(v *GatewayOptions) *string {
 		if v == nil {
@@ -784,7 +784,7 @@ func (o GatewayOptionsPtrOutput) VmSize() pulumi.StringPtrOutput {
 	}).(pulumi.StringPtrOutput)
 }
 
-// Availability zone of the machine: one, or none.
+// Availability zone of the machine: one, or none. Default: none.
 func (o GatewayOptionsPtrOutput) Zones() pulumi.StringArrayOutput {
 	return o.ApplyT(func(v *GatewayOptions) []string {
 		if v == nil {

@@ -37,7 +37,7 @@ type Ruleset struct {
 	PublishUrl pulumi.StringPtrOutput `pulumi:"publishUrl"`
 	// Where it was published.
 	PublishedUrl pulumi.StringOutput `pulumi:"publishedUrl"`
-	// Refuse a change that opens something, and the first ruleset, unless its digest is approved.
+	// Refuse a change that opens something, and the first ruleset, unless its digest is approved. Default: false.
 	RequireApproval pulumi.BoolPtrOutput `pulumi:"requireApproval"`
 	// Names that are answered although no rule permits them, because agents reach them without the gateway: those of private endpoints.
 	Resolve RulesetResolveArrayOutput `pulumi:"resolve"`
@@ -45,7 +45,7 @@ type Ruleset struct {
 	Rules RulesetRuleArrayOutput `pulumi:"rules"`
 	// The number that it was published under, one higher each time. 0: not published.
 	Serial pulumi.IntOutput `pulumi:"serial"`
-	// Azure's service-tag file (`ServiceTags_Public_….json`). With it the preview says how many addresses a group opens.
+	// Azure's service-tag file (`ServiceTags_Public_….json`). With it the preview says how many addresses a group opens. Default: none.
 	ServiceTags pulumi.StringPtrOutput `pulumi:"serviceTags"`
 	// Named sets of addresses.
 	SmartGroups RulesetSmartGroupArrayOutput `pulumi:"smartGroups"`
@@ -113,13 +113,13 @@ type rulesetArgs struct {
 	OriginCAs []RulesetOriginCA `pulumi:"originCAs"`
 	// The blob that the gateway polls, such as `https://ACCOUNT.blob.core.windows.net/policy/ruleset.json`. Absent: nothing is published.
 	PublishUrl *string `pulumi:"publishUrl"`
-	// Refuse a change that opens something, and the first ruleset, unless its digest is approved.
+	// Refuse a change that opens something, and the first ruleset, unless its digest is approved. Default: false.
 	RequireApproval *bool `pulumi:"requireApproval"`
 	// Names that are answered although no rule permits them, because agents reach them without the gateway: those of private endpoints.
 	Resolve []RulesetResolve `pulumi:"resolve"`
 	// The rules. The one with the lowest priority that matches decides.
 	Rules []RulesetRule `pulumi:"rules"`
-	// Azure's service-tag file (`ServiceTags_Public_….json`). With it the preview says how many addresses a group opens.
+	// Azure's service-tag file (`ServiceTags_Public_….json`). With it the preview says how many addresses a group opens. Default: none.
 	ServiceTags *string `pulumi:"serviceTags"`
 	// Named sets of addresses.
 	SmartGroups []RulesetSmartGroup `pulumi:"smartGroups"`
@@ -149,13 +149,13 @@ type RulesetArgs struct {
 	OriginCAs RulesetOriginCAArrayInput
 	// The blob that the gateway polls, such as `https://ACCOUNT.blob.core.windows.net/policy/ruleset.json`. Absent: nothing is published.
 	PublishUrl pulumi.StringPtrInput
-	// Refuse a change that opens something, and the first ruleset, unless its digest is approved.
+	// Refuse a change that opens something, and the first ruleset, unless its digest is approved. Default: false.
 	RequireApproval pulumi.BoolPtrInput
 	// Names that are answered although no rule permits them, because agents reach them without the gateway: those of private endpoints.
 	Resolve RulesetResolveArrayInput
 	// The rules. The one with the lowest priority that matches decides.
 	Rules RulesetRuleArrayInput
-	// Azure's service-tag file (`ServiceTags_Public_….json`). With it the preview says how many addresses a group opens.
+	// Azure's service-tag file (`ServiceTags_Public_….json`). With it the preview says how many addresses a group opens. Default: none.
 	ServiceTags pulumi.StringPtrInput
 	// Named sets of addresses.
 	SmartGroups RulesetSmartGroupArrayInput
@@ -304,7 +304,7 @@ func (o RulesetOutput) PublishedUrl() pulumi.StringOutput {
 	return o.ApplyT(func(v *Ruleset) pulumi.StringOutput { return v.PublishedUrl }).(pulumi.StringOutput)
 }
 
-// Refuse a change that opens something, and the first ruleset, unless its digest is approved.
+// Refuse a change that opens something, and the first ruleset, unless its digest is approved. Default: false.
 func (o RulesetOutput) RequireApproval() pulumi.BoolPtrOutput {
 	return o.ApplyT(func(v *Ruleset) pulumi.BoolPtrOutput { return v.RequireApproval }).(pulumi.BoolPtrOutput)
 }
@@ -324,7 +324,7 @@ func (o RulesetOutput) Serial() pulumi.IntOutput {
 	return o.ApplyT(func(v *Ruleset) pulumi.IntOutput { return v.Serial }).(pulumi.IntOutput)
 }
 
-// Azure's service-tag file (`ServiceTags_Public_….json`). With it the preview says how many addresses a group opens.
+// Azure's service-tag file (`ServiceTags_Public_….json`). With it the preview says how many addresses a group opens. Default: none.
 func (o RulesetOutput) ServiceTags() pulumi.StringPtrOutput {
 	return o.ApplyT(func(v *Ruleset) pulumi.StringPtrOutput { return v.ServiceTags }).(pulumi.StringPtrOutput)
 }

@@ -74,7 +74,7 @@ type spokeGatewayArgs struct {
 	BlobPrivateDnsZoneId *string `pulumi:"blobPrivateDnsZoneId"`
 	// The gateway's release archive, a local file. It is published to the storage account, and the machine unpacks it only if its SHA-256 is that of this file.
 	BundleFile string `pulumi:"bundleFile"`
-	// Public addresses or prefixes from which the deployer reaches the storage account. Everybody else is refused before being asked who they are.
+	// Public addresses or prefixes from which the deployer reaches the storage account. Everybody else is refused before being asked who they are. They do not hold for a deployer that runs in Azure in the same region. Default: none.
 	DeployerAddresses []string `pulumi:"deployerAddresses"`
 	// Object id of whoever deploys. It is granted what publishing needs on the storage account's containers. Without it those roles must exist.
 	DeployerObjectId *string `pulumi:"deployerObjectId"`
@@ -100,7 +100,7 @@ type spokeGatewayArgs struct {
 	RootCertificate *string `pulumi:"rootCertificate"`
 	// An SSH public key of the user that may log in from sshSources. Without it nobody can: no user is made and the SSH server does not run. Azure does not let it be changed on a machine that exists.
 	SshPublicKey *string `pulumi:"sshPublicKey"`
-	// Private prefixes from which SSH is admitted, such as a bastion's subnet.
+	// Private prefixes from which SSH is admitted, such as a bastion's subnet. Default: none.
 	SshSources []string `pulumi:"sshSources"`
 	// ARM id of the gateway's own subnet. Without a private endpoint it needs the service endpoint Microsoft.Storage; the agents' subnet must not have it.
 	SubnetId string `pulumi:"subnetId"`
@@ -108,9 +108,9 @@ type spokeGatewayArgs struct {
 	Tags map[string]string `pulumi:"tags"`
 	// URI of the vault that holds the root's key: an output of InspectionCA, as are the next three. Give all four, or none: then nothing is decrypted.
 	VaultUri *string `pulumi:"vaultUri"`
-	// Size of the machine: one with accelerated networking, Trusted Launch and generation 2. Default: Standard_D2s_v5.
+	// Size of the machine: one of x86-64 with accelerated networking, Trusted Launch and generation 2. Default: Standard_D2s_v5.
 	VmSize *string `pulumi:"vmSize"`
-	// Availability zone of the machine and of its public address: one, or none.
+	// Availability zone of the machine and of its public address: one, or none. Default: none.
 	Zones []string `pulumi:"zones"`
 }
 
@@ -124,7 +124,7 @@ type SpokeGatewayArgs struct {
 	BlobPrivateDnsZoneId pulumi.StringPtrInput
 	// The gateway's release archive, a local file. It is published to the storage account, and the machine unpacks it only if its SHA-256 is that of this file.
 	BundleFile string
-	// Public addresses or prefixes from which the deployer reaches the storage account. Everybody else is refused before being asked who they are.
+	// Public addresses or prefixes from which the deployer reaches the storage account. Everybody else is refused before being asked who they are. They do not hold for a deployer that runs in Azure in the same region. Default: none.
 	DeployerAddresses pulumi.StringArrayInput
 	// Object id of whoever deploys. It is granted what publishing needs on the storage account's containers. Without it those roles must exist.
 	DeployerObjectId *string
@@ -150,7 +150,7 @@ type SpokeGatewayArgs struct {
 	RootCertificate pulumi.StringPtrInput
 	// An SSH public key of the user that may log in from sshSources. Without it nobody can: no user is made and the SSH server does not run. Azure does not let it be changed on a machine that exists.
 	SshPublicKey *string
-	// Private prefixes from which SSH is admitted, such as a bastion's subnet.
+	// Private prefixes from which SSH is admitted, such as a bastion's subnet. Default: none.
 	SshSources pulumi.StringArrayInput
 	// ARM id of the gateway's own subnet. Without a private endpoint it needs the service endpoint Microsoft.Storage; the agents' subnet must not have it.
 	SubnetId pulumi.StringInput
@@ -158,9 +158,9 @@ type SpokeGatewayArgs struct {
 	Tags pulumi.StringMapInput
 	// URI of the vault that holds the root's key: an output of InspectionCA, as are the next three. Give all four, or none: then nothing is decrypted.
 	VaultUri pulumi.StringPtrInput
-	// Size of the machine: one with accelerated networking, Trusted Launch and generation 2. Default: Standard_D2s_v5.
+	// Size of the machine: one of x86-64 with accelerated networking, Trusted Launch and generation 2. Default: Standard_D2s_v5.
 	VmSize *string
-	// Availability zone of the machine and of its public address: one, or none.
+	// Availability zone of the machine and of its public address: one, or none. Default: none.
 	Zones pulumi.StringArrayInput
 }
 

@@ -61,7 +61,7 @@ export interface FoundryAccountArgs {
      */
     name?: pulumi.Input<string | undefined>;
     /**
-     * How many agent sessions are expected at one time; each takes an address.
+     * How many agent sessions are expected at one time; each takes an address. Default: it is not judged.
      */
     sessions?: pulumi.Input<number | undefined>;
     /**
@@ -75,7 +75,7 @@ export interface FoundryAccountArgs {
  */
 export interface GatewayOptionsArgs {
     /**
-     * Resolvers that ask on behalf of all agents, with the pin scope shared.
+     * Resolvers that ask on behalf of all agents, as prefixes. Needed for, and only for, the pin scope shared.
      */
     dnsClients?: pulumi.Input<pulumi.Input<string>[] | undefined>;
     /**
@@ -83,7 +83,7 @@ export interface GatewayOptionsArgs {
      */
     egress?: pulumi.Input<string | undefined>;
     /**
-     * Encrypt the machine's disks on its host too. Default: false.
+     * Encrypt the machine's disks on its host too. The subscription must have registered the feature EncryptionAtHost. Default: false.
      */
     encryptionAtHost?: pulumi.Input<boolean | undefined>;
     /**
@@ -99,15 +99,15 @@ export interface GatewayOptionsArgs {
      */
     sshPublicKey?: pulumi.Input<string | undefined>;
     /**
-     * Private prefixes from which SSH is admitted.
+     * Private prefixes from which SSH is admitted. Default: none.
      */
     sshSources?: pulumi.Input<pulumi.Input<string>[] | undefined>;
     /**
-     * Size of the machine. Default: Standard_D2s_v5.
+     * Size of the machine: one of x86-64 with accelerated networking, Trusted Launch and generation 2. Default: Standard_D2s_v5.
      */
     vmSize?: pulumi.Input<string | undefined>;
     /**
-     * Availability zone of the machine: one, or none.
+     * Availability zone of the machine: one, or none. Default: none.
      */
     zones?: pulumi.Input<pulumi.Input<string>[] | undefined>;
 }

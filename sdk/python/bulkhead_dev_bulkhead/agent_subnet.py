@@ -43,8 +43,8 @@ class AgentSubnetArgs:
         :param pulumi.Input[_builtins.str] resource_group_name: Resource group of the virtual network.
         :param pulumi.Input[_builtins.str] vnet_name: Name of the virtual network that the subnet is made in.
         :param pulumi.Input[Sequence[_builtins.str]] vnet_prefixes: The virtual network's own prefixes. Each is routed to the gateway, or agents would reach the rest of the network by Azure's own, more specific route.
-        :param pulumi.Input[Sequence[_builtins.str]] adjacent_prefixes: Prefixes of peered or transit-attached networks. Each is routed to the gateway.
-        :param _builtins.str canary_prefix: Prefix of a canary's subnet, which has the same route table and security group.
+        :param pulumi.Input[Sequence[_builtins.str]] adjacent_prefixes: Prefixes of peered or transit-attached networks. Each is routed to the gateway. Default: none.
+        :param _builtins.str canary_prefix: Prefix of a canary's subnet, which has the same route table and security group. Default: none.
         :param _builtins.str dns_closure: How Azure's own resolver, 168.63.129.16, is closed to agents, since no route governs it: nsg, policy or both. Default: nsg. Neither is proven on a live tenant.
         :param pulumi.Input[Sequence[_builtins.str]] local_prefixes: Prefixes within the virtual network that agents reach without the gateway: the private endpoints' subnet. If a live environment turns out to need direct packets between its own addresses, the subnet's own prefix.
         :param _builtins.bool protect: Refuse every plan that deletes or replaces the subnet, until this is off. Default: false.
@@ -154,7 +154,7 @@ class AgentSubnetArgs:
     @pulumi.getter(name="adjacentPrefixes")
     def adjacent_prefixes(self) -> pulumi.Input[Optional[Sequence[_builtins.str]]]:
         """
-        Prefixes of peered or transit-attached networks. Each is routed to the gateway.
+        Prefixes of peered or transit-attached networks. Each is routed to the gateway. Default: none.
         """
         return pulumi.get(self, "adjacent_prefixes")
 
@@ -166,7 +166,7 @@ class AgentSubnetArgs:
     @pulumi.getter(name="canaryPrefix")
     def canary_prefix(self) -> Optional[_builtins.str]:
         """
-        Prefix of a canary's subnet, which has the same route table and security group.
+        Prefix of a canary's subnet, which has the same route table and security group. Default: none.
         """
         return pulumi.get(self, "canary_prefix")
 
@@ -286,8 +286,8 @@ class AgentSubnet(pulumi.ComponentResource):
 
         :param str resource_name: The name of the resource.
         :param pulumi.ResourceOptions opts: Options for the resource.
-        :param pulumi.Input[Sequence[_builtins.str]] adjacent_prefixes: Prefixes of peered or transit-attached networks. Each is routed to the gateway.
-        :param _builtins.str canary_prefix: Prefix of a canary's subnet, which has the same route table and security group.
+        :param pulumi.Input[Sequence[_builtins.str]] adjacent_prefixes: Prefixes of peered or transit-attached networks. Each is routed to the gateway. Default: none.
+        :param _builtins.str canary_prefix: Prefix of a canary's subnet, which has the same route table and security group. Default: none.
         :param _builtins.str dns_closure: How Azure's own resolver, 168.63.129.16, is closed to agents, since no route governs it: nsg, policy or both. Default: nsg. Neither is proven on a live tenant.
         :param _builtins.str gateway_address: The next hop of every route: the gateway's static private address, or its load balancer's.
         :param pulumi.Input[Sequence[_builtins.str]] local_prefixes: Prefixes within the virtual network that agents reach without the gateway: the private endpoints' subnet. If a live environment turns out to need direct packets between its own addresses, the subnet's own prefix.

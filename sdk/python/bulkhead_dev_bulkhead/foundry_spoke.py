@@ -59,22 +59,22 @@ class FoundrySpokeArgs:
         :param _builtins.str bundle_file: The gateway's release archive, a local file.
         :param _builtins.str location: Region of everything, such as eastus2. The Foundry account has to be in it too.
         :param pulumi.Input[Sequence[_builtins.str]] address_space: The virtual network's prefixes, private space of RFC 1918. Default: 10.20.0.0/16.
-        :param pulumi.Input[Sequence[_builtins.str]] adjacent_prefixes: Further prefixes behind those networks, such as on-premises. They are routed to the gateway.
+        :param pulumi.Input[Sequence[_builtins.str]] adjacent_prefixes: Further prefixes behind those networks, such as on-premises. They are routed to the gateway. Default: none.
         :param _builtins.str agent_prefix: Prefix of the agents' subnet, /27 or wider. It can never be changed. Default: the second /24 of addressSpace.
-        :param _builtins.str approved_digest: The digest of the ruleset that somebody has approved.
-        :param _builtins.int attestation_timeout_seconds: For how many seconds to wait until the gateway shows that it enforces the ruleset. Default: 1200.
+        :param _builtins.str approved_digest: The digest of the ruleset that somebody has approved, as the refusal prints it. Default: none.
+        :param _builtins.int attestation_timeout_seconds: For how many seconds to wait until the gateway shows that it enforces the ruleset, from 30 to 7200. Default: 1200.
         :param pulumi.Input['CanaryOptionsArgs'] canary: A canary beside the agents. Default: none.
-        :param pulumi.Input[Sequence[_builtins.str]] deployer_addresses: Public addresses or prefixes from which whoever deploys reaches the vault and the storage account.
+        :param pulumi.Input[Sequence[_builtins.str]] deployer_addresses: Public addresses or prefixes, as Azure sees them, from which whoever deploys reaches the vault and the storage account. An agent of a pipeline that runs in Azure, in the spoke's own region, comes from none: Azure's storage firewall does not see public addresses within a region. Default: none, and only the gateway's subnet reaches them.
         :param _builtins.str deployer_object_id: Object id of whoever deploys, for the roles that publishing needs. Default: who runs this program. Empty: the roles exist already.
         :param _builtins.str dns_closure: How Azure's own resolver is closed to agents: nsg, policy or both. Default: nsg. Neither is proven on a live tenant.
-        :param pulumi.Input['FoundryAccountArgs'] foundry: What is known of the Foundry account that the spoke is for.
-        :param pulumi.Input['GatewayOptionsArgs'] gateway: The gateway's machine.
-        :param _builtins.str gateway_address: The gateway's static address, the next hop of every route and the network's DNS server. Default: the fourth address of its subnet, the first that Azure gives to a machine.
+        :param pulumi.Input['FoundryAccountArgs'] foundry: What is known of the Foundry account that the spoke is for. Default: nothing.
+        :param pulumi.Input['GatewayOptionsArgs'] gateway: The gateway's machine. Default: as each option says.
+        :param _builtins.str gateway_address: The gateway's static address, the next hop of every route and the network's DNS server. Default: the fifth address of its subnet, such as 10.20.0.4, the first that Azure gives to a machine.
         :param _builtins.str gateway_prefix: Prefix of the gateway's subnet. Default: the first /24 of addressSpace.
         :param _builtins.bool inspection: Make a root certificate, so that the ruleset can judge single requests. Default: true.
         :param pulumi.Input['LiveGuardsArgs'] live_guards: Judge in each preview what is in Azure already, beside what is planned. It takes some minutes. Default: only what is planned is judged.
-        :param pulumi.Input[Sequence[_builtins.str]] local_prefixes: Prefixes within the virtual network that agents reach without the gateway, beside the private endpoints' subnet.
-        :param pulumi.Input[Sequence[pulumi.Input['PeeringArgs']]] peerings: Virtual networks to peer with, such as a transit hub. Their prefixes are routed to the gateway.
+        :param pulumi.Input[Sequence[_builtins.str]] local_prefixes: Prefixes within the virtual network that agents reach without the gateway, beside the private endpoints' subnet. Default: none.
+        :param pulumi.Input[Sequence[pulumi.Input['PeeringArgs']]] peerings: Virtual networks to peer with, such as a transit hub. Their prefixes are routed to the gateway. Default: none.
         :param _builtins.str private_endpoint_prefix: Prefix of the private endpoints' subnet. Default: the third /24 of addressSpace.
         :param _builtins.bool private_zones: Make the private DNS zones of Foundry's standard setup and link them to the virtual network. Off where they are kept centrally. Default: true.
         :param _builtins.bool protect: Refuse every plan that deletes or replaces what agents' state depends on: the resource group, the virtual network and the agents' subnet. To destroy the spoke, set it to false, run pulumi up, then pulumi destroy. Default: true.
@@ -82,10 +82,10 @@ class FoundrySpokeArgs:
         :param pulumi.Input[_builtins.str] resource_group_name: Resource group to use. Default: one is made.
         :param pulumi.Input['RulesetDocumentArgs'] ruleset: The ruleset. Default: the standard one for these prefixes, which permits what the platform needs and the calls of toolCalls, and answers the names of the private zones.
         :param _builtins.str ruleset_file: The ruleset, as a file in JSON or YAML.
-        :param _builtins.str service_tags_file: Azure's service-tag file (ServiceTags_Public_….json). With it a preview says how many addresses a group opens.
-        :param pulumi.Input[Sequence[pulumi.Input['SkippedGuardArgs']]] skip_guards: Guards that are not to be judged, each with the reason.
+        :param _builtins.str service_tags_file: Azure's service-tag file (ServiceTags_Public_….json). With it a preview says how many addresses a group opens. Default: none, and the number is not said.
+        :param pulumi.Input[Sequence[pulumi.Input['SkippedGuardArgs']]] skip_guards: Guards that are not to be judged, each with the reason. Default: none.
         :param pulumi.Input[Mapping[str, _builtins.str]] tags: Tags of every resource that can have them.
-        :param pulumi.Input[Sequence[_builtins.str]] tool_calls: Names of the services that agents' tools may call, with the standard ruleset.
+        :param pulumi.Input[Sequence[_builtins.str]] tool_calls: Names of the services that agents' tools may call, with the standard ruleset, or URLs such as https://mcp.contoso.com/mcp, which need inspection. Default: none.
         :param pulumi.Input[_builtins.str] vnet_name: Virtual network to use, in that resource group; addressSpace must be its own, and its DNS server the gateway's address. Default: one is made.
         """
         pulumi.set(__self__, "bundle_file", bundle_file)
@@ -189,7 +189,7 @@ class FoundrySpokeArgs:
     @pulumi.getter(name="adjacentPrefixes")
     def adjacent_prefixes(self) -> pulumi.Input[Optional[Sequence[_builtins.str]]]:
         """
-        Further prefixes behind those networks, such as on-premises. They are routed to the gateway.
+        Further prefixes behind those networks, such as on-premises. They are routed to the gateway. Default: none.
         """
         return pulumi.get(self, "adjacent_prefixes")
 
@@ -213,7 +213,7 @@ class FoundrySpokeArgs:
     @pulumi.getter(name="approvedDigest")
     def approved_digest(self) -> Optional[_builtins.str]:
         """
-        The digest of the ruleset that somebody has approved.
+        The digest of the ruleset that somebody has approved, as the refusal prints it. Default: none.
         """
         return pulumi.get(self, "approved_digest")
 
@@ -225,7 +225,7 @@ class FoundrySpokeArgs:
     @pulumi.getter(name="attestationTimeoutSeconds")
     def attestation_timeout_seconds(self) -> Optional[_builtins.int]:
         """
-        For how many seconds to wait until the gateway shows that it enforces the ruleset. Default: 1200.
+        For how many seconds to wait until the gateway shows that it enforces the ruleset, from 30 to 7200. Default: 1200.
         """
         return pulumi.get(self, "attestation_timeout_seconds")
 
@@ -249,7 +249,7 @@ class FoundrySpokeArgs:
     @pulumi.getter(name="deployerAddresses")
     def deployer_addresses(self) -> pulumi.Input[Optional[Sequence[_builtins.str]]]:
         """
-        Public addresses or prefixes from which whoever deploys reaches the vault and the storage account.
+        Public addresses or prefixes, as Azure sees them, from which whoever deploys reaches the vault and the storage account. An agent of a pipeline that runs in Azure, in the spoke's own region, comes from none: Azure's storage firewall does not see public addresses within a region. Default: none, and only the gateway's subnet reaches them.
         """
         return pulumi.get(self, "deployer_addresses")
 
@@ -285,7 +285,7 @@ class FoundrySpokeArgs:
     @pulumi.getter
     def foundry(self) -> pulumi.Input[Optional['FoundryAccountArgs']]:
         """
-        What is known of the Foundry account that the spoke is for.
+        What is known of the Foundry account that the spoke is for. Default: nothing.
         """
         return pulumi.get(self, "foundry")
 
@@ -297,7 +297,7 @@ class FoundrySpokeArgs:
     @pulumi.getter
     def gateway(self) -> pulumi.Input[Optional['GatewayOptionsArgs']]:
         """
-        The gateway's machine.
+        The gateway's machine. Default: as each option says.
         """
         return pulumi.get(self, "gateway")
 
@@ -309,7 +309,7 @@ class FoundrySpokeArgs:
     @pulumi.getter(name="gatewayAddress")
     def gateway_address(self) -> Optional[_builtins.str]:
         """
-        The gateway's static address, the next hop of every route and the network's DNS server. Default: the fourth address of its subnet, the first that Azure gives to a machine.
+        The gateway's static address, the next hop of every route and the network's DNS server. Default: the fifth address of its subnet, such as 10.20.0.4, the first that Azure gives to a machine.
         """
         return pulumi.get(self, "gateway_address")
 
@@ -357,7 +357,7 @@ class FoundrySpokeArgs:
     @pulumi.getter(name="localPrefixes")
     def local_prefixes(self) -> pulumi.Input[Optional[Sequence[_builtins.str]]]:
         """
-        Prefixes within the virtual network that agents reach without the gateway, beside the private endpoints' subnet.
+        Prefixes within the virtual network that agents reach without the gateway, beside the private endpoints' subnet. Default: none.
         """
         return pulumi.get(self, "local_prefixes")
 
@@ -369,7 +369,7 @@ class FoundrySpokeArgs:
     @pulumi.getter
     def peerings(self) -> pulumi.Input[Optional[Sequence[pulumi.Input['PeeringArgs']]]]:
         """
-        Virtual networks to peer with, such as a transit hub. Their prefixes are routed to the gateway.
+        Virtual networks to peer with, such as a transit hub. Their prefixes are routed to the gateway. Default: none.
         """
         return pulumi.get(self, "peerings")
 
@@ -465,7 +465,7 @@ class FoundrySpokeArgs:
     @pulumi.getter(name="serviceTagsFile")
     def service_tags_file(self) -> Optional[_builtins.str]:
         """
-        Azure's service-tag file (ServiceTags_Public_….json). With it a preview says how many addresses a group opens.
+        Azure's service-tag file (ServiceTags_Public_….json). With it a preview says how many addresses a group opens. Default: none, and the number is not said.
         """
         return pulumi.get(self, "service_tags_file")
 
@@ -477,7 +477,7 @@ class FoundrySpokeArgs:
     @pulumi.getter(name="skipGuards")
     def skip_guards(self) -> pulumi.Input[Optional[Sequence[pulumi.Input['SkippedGuardArgs']]]]:
         """
-        Guards that are not to be judged, each with the reason.
+        Guards that are not to be judged, each with the reason. Default: none.
         """
         return pulumi.get(self, "skip_guards")
 
@@ -501,7 +501,7 @@ class FoundrySpokeArgs:
     @pulumi.getter(name="toolCalls")
     def tool_calls(self) -> pulumi.Input[Optional[Sequence[_builtins.str]]]:
         """
-        Names of the services that agents' tools may call, with the standard ruleset.
+        Names of the services that agents' tools may call, with the standard ruleset, or URLs such as https://mcp.contoso.com/mcp, which need inspection. Default: none.
         """
         return pulumi.get(self, "tool_calls")
 
@@ -566,24 +566,24 @@ class FoundrySpoke(pulumi.ComponentResource):
         :param str resource_name: The name of the resource.
         :param pulumi.ResourceOptions opts: Options for the resource.
         :param pulumi.Input[Sequence[_builtins.str]] address_space: The virtual network's prefixes, private space of RFC 1918. Default: 10.20.0.0/16.
-        :param pulumi.Input[Sequence[_builtins.str]] adjacent_prefixes: Further prefixes behind those networks, such as on-premises. They are routed to the gateway.
+        :param pulumi.Input[Sequence[_builtins.str]] adjacent_prefixes: Further prefixes behind those networks, such as on-premises. They are routed to the gateway. Default: none.
         :param _builtins.str agent_prefix: Prefix of the agents' subnet, /27 or wider. It can never be changed. Default: the second /24 of addressSpace.
-        :param _builtins.str approved_digest: The digest of the ruleset that somebody has approved.
-        :param _builtins.int attestation_timeout_seconds: For how many seconds to wait until the gateway shows that it enforces the ruleset. Default: 1200.
+        :param _builtins.str approved_digest: The digest of the ruleset that somebody has approved, as the refusal prints it. Default: none.
+        :param _builtins.int attestation_timeout_seconds: For how many seconds to wait until the gateway shows that it enforces the ruleset, from 30 to 7200. Default: 1200.
         :param _builtins.str bundle_file: The gateway's release archive, a local file.
         :param pulumi.Input[Union['CanaryOptionsArgs', 'CanaryOptionsArgsDict']] canary: A canary beside the agents. Default: none.
-        :param pulumi.Input[Sequence[_builtins.str]] deployer_addresses: Public addresses or prefixes from which whoever deploys reaches the vault and the storage account.
+        :param pulumi.Input[Sequence[_builtins.str]] deployer_addresses: Public addresses or prefixes, as Azure sees them, from which whoever deploys reaches the vault and the storage account. An agent of a pipeline that runs in Azure, in the spoke's own region, comes from none: Azure's storage firewall does not see public addresses within a region. Default: none, and only the gateway's subnet reaches them.
         :param _builtins.str deployer_object_id: Object id of whoever deploys, for the roles that publishing needs. Default: who runs this program. Empty: the roles exist already.
         :param _builtins.str dns_closure: How Azure's own resolver is closed to agents: nsg, policy or both. Default: nsg. Neither is proven on a live tenant.
-        :param pulumi.Input[Union['FoundryAccountArgs', 'FoundryAccountArgsDict']] foundry: What is known of the Foundry account that the spoke is for.
-        :param pulumi.Input[Union['GatewayOptionsArgs', 'GatewayOptionsArgsDict']] gateway: The gateway's machine.
-        :param _builtins.str gateway_address: The gateway's static address, the next hop of every route and the network's DNS server. Default: the fourth address of its subnet, the first that Azure gives to a machine.
+        :param pulumi.Input[Union['FoundryAccountArgs', 'FoundryAccountArgsDict']] foundry: What is known of the Foundry account that the spoke is for. Default: nothing.
+        :param pulumi.Input[Union['GatewayOptionsArgs', 'GatewayOptionsArgsDict']] gateway: The gateway's machine. Default: as each option says.
+        :param _builtins.str gateway_address: The gateway's static address, the next hop of every route and the network's DNS server. Default: the fifth address of its subnet, such as 10.20.0.4, the first that Azure gives to a machine.
         :param _builtins.str gateway_prefix: Prefix of the gateway's subnet. Default: the first /24 of addressSpace.
         :param _builtins.bool inspection: Make a root certificate, so that the ruleset can judge single requests. Default: true.
         :param pulumi.Input[Union['LiveGuardsArgs', 'LiveGuardsArgsDict']] live_guards: Judge in each preview what is in Azure already, beside what is planned. It takes some minutes. Default: only what is planned is judged.
-        :param pulumi.Input[Sequence[_builtins.str]] local_prefixes: Prefixes within the virtual network that agents reach without the gateway, beside the private endpoints' subnet.
+        :param pulumi.Input[Sequence[_builtins.str]] local_prefixes: Prefixes within the virtual network that agents reach without the gateway, beside the private endpoints' subnet. Default: none.
         :param _builtins.str location: Region of everything, such as eastus2. The Foundry account has to be in it too.
-        :param pulumi.Input[Sequence[pulumi.Input[Union['PeeringArgs', 'PeeringArgsDict']]]] peerings: Virtual networks to peer with, such as a transit hub. Their prefixes are routed to the gateway.
+        :param pulumi.Input[Sequence[pulumi.Input[Union['PeeringArgs', 'PeeringArgsDict']]]] peerings: Virtual networks to peer with, such as a transit hub. Their prefixes are routed to the gateway. Default: none.
         :param _builtins.str private_endpoint_prefix: Prefix of the private endpoints' subnet. Default: the third /24 of addressSpace.
         :param _builtins.bool private_zones: Make the private DNS zones of Foundry's standard setup and link them to the virtual network. Off where they are kept centrally. Default: true.
         :param _builtins.bool protect: Refuse every plan that deletes or replaces what agents' state depends on: the resource group, the virtual network and the agents' subnet. To destroy the spoke, set it to false, run pulumi up, then pulumi destroy. Default: true.
@@ -591,10 +591,10 @@ class FoundrySpoke(pulumi.ComponentResource):
         :param pulumi.Input[_builtins.str] resource_group_name: Resource group to use. Default: one is made.
         :param pulumi.Input[Union['RulesetDocumentArgs', 'RulesetDocumentArgsDict']] ruleset: The ruleset. Default: the standard one for these prefixes, which permits what the platform needs and the calls of toolCalls, and answers the names of the private zones.
         :param _builtins.str ruleset_file: The ruleset, as a file in JSON or YAML.
-        :param _builtins.str service_tags_file: Azure's service-tag file (ServiceTags_Public_….json). With it a preview says how many addresses a group opens.
-        :param pulumi.Input[Sequence[pulumi.Input[Union['SkippedGuardArgs', 'SkippedGuardArgsDict']]]] skip_guards: Guards that are not to be judged, each with the reason.
+        :param _builtins.str service_tags_file: Azure's service-tag file (ServiceTags_Public_….json). With it a preview says how many addresses a group opens. Default: none, and the number is not said.
+        :param pulumi.Input[Sequence[pulumi.Input[Union['SkippedGuardArgs', 'SkippedGuardArgsDict']]]] skip_guards: Guards that are not to be judged, each with the reason. Default: none.
         :param pulumi.Input[Mapping[str, _builtins.str]] tags: Tags of every resource that can have them.
-        :param pulumi.Input[Sequence[_builtins.str]] tool_calls: Names of the services that agents' tools may call, with the standard ruleset.
+        :param pulumi.Input[Sequence[_builtins.str]] tool_calls: Names of the services that agents' tools may call, with the standard ruleset, or URLs such as https://mcp.contoso.com/mcp, which need inspection. Default: none.
         :param pulumi.Input[_builtins.str] vnet_name: Virtual network to use, in that resource group; addressSpace must be its own, and its DNS server the gateway's address. Default: one is made.
         """
         ...

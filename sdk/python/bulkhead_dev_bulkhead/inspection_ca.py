@@ -35,13 +35,13 @@ class InspectionCAArgs:
         :param _builtins.str location: Region of the vault, such as eastus2.
         :param pulumi.Input[_builtins.str] resource_group_name: Resource group of the vault.
         :param pulumi.Input[_builtins.str] tenant_id: Tenant whose identities the vault knows.
-        :param _builtins.str common_name: Common name of the root's certificate. Default: Bulkhead inspection root.
-        :param pulumi.Input[Sequence[_builtins.str]] deployer_addresses: Public addresses or prefixes from which the deployer reaches the vault.
+        :param _builtins.str common_name: Common name of the root's certificate, at most 64 bytes. Default: Bulkhead inspection root.
+        :param pulumi.Input[Sequence[_builtins.str]] deployer_addresses: Public addresses or prefixes from which the deployer reaches the vault. Default: none.
         :param _builtins.str deployer_object_id: Object id of whoever deploys. It is granted what making the root needs: to sign with this one key, and to write the certificate into the vault. Without it those roles must exist.
         :param pulumi.Input[_builtins.str] gateway_subnet_id: ARM id of the gateway's subnet, which needs the service endpoint Microsoft.KeyVault. It may reach the vault.
         :param _builtins.bool hsm: Keep the key in a hardware security module: a Premium vault, and a key of the type EC-HSM. It cannot be changed afterwards. Default: false.
         :param pulumi.Input[Mapping[str, _builtins.str]] tags: Tags of every resource that can have them.
-        :param _builtins.int validity_years: For how many years agents may trust the root. Default: 10.
+        :param _builtins.int validity_years: For how many years of 365 days agents may trust the root, from 1 to 20. Default: 10.
         """
         pulumi.set(__self__, "location", location)
         pulumi.set(__self__, "resource_group_name", resource_group_name)
@@ -101,7 +101,7 @@ class InspectionCAArgs:
     @pulumi.getter(name="commonName")
     def common_name(self) -> Optional[_builtins.str]:
         """
-        Common name of the root's certificate. Default: Bulkhead inspection root.
+        Common name of the root's certificate, at most 64 bytes. Default: Bulkhead inspection root.
         """
         return pulumi.get(self, "common_name")
 
@@ -113,7 +113,7 @@ class InspectionCAArgs:
     @pulumi.getter(name="deployerAddresses")
     def deployer_addresses(self) -> pulumi.Input[Optional[Sequence[_builtins.str]]]:
         """
-        Public addresses or prefixes from which the deployer reaches the vault.
+        Public addresses or prefixes from which the deployer reaches the vault. Default: none.
         """
         return pulumi.get(self, "deployer_addresses")
 
@@ -173,7 +173,7 @@ class InspectionCAArgs:
     @pulumi.getter(name="validityYears")
     def validity_years(self) -> Optional[_builtins.int]:
         """
-        For how many years agents may trust the root. Default: 10.
+        For how many years of 365 days agents may trust the root, from 1 to 20. Default: 10.
         """
         return pulumi.get(self, "validity_years")
 
@@ -204,8 +204,8 @@ class InspectionCA(pulumi.ComponentResource):
 
         :param str resource_name: The name of the resource.
         :param pulumi.ResourceOptions opts: Options for the resource.
-        :param _builtins.str common_name: Common name of the root's certificate. Default: Bulkhead inspection root.
-        :param pulumi.Input[Sequence[_builtins.str]] deployer_addresses: Public addresses or prefixes from which the deployer reaches the vault.
+        :param _builtins.str common_name: Common name of the root's certificate, at most 64 bytes. Default: Bulkhead inspection root.
+        :param pulumi.Input[Sequence[_builtins.str]] deployer_addresses: Public addresses or prefixes from which the deployer reaches the vault. Default: none.
         :param _builtins.str deployer_object_id: Object id of whoever deploys. It is granted what making the root needs: to sign with this one key, and to write the certificate into the vault. Without it those roles must exist.
         :param pulumi.Input[_builtins.str] gateway_subnet_id: ARM id of the gateway's subnet, which needs the service endpoint Microsoft.KeyVault. It may reach the vault.
         :param _builtins.bool hsm: Keep the key in a hardware security module: a Premium vault, and a key of the type EC-HSM. It cannot be changed afterwards. Default: false.
@@ -213,7 +213,7 @@ class InspectionCA(pulumi.ComponentResource):
         :param pulumi.Input[_builtins.str] resource_group_name: Resource group of the vault.
         :param pulumi.Input[Mapping[str, _builtins.str]] tags: Tags of every resource that can have them.
         :param pulumi.Input[_builtins.str] tenant_id: Tenant whose identities the vault knows.
-        :param _builtins.int validity_years: For how many years agents may trust the root. Default: 10.
+        :param _builtins.int validity_years: For how many years of 365 days agents may trust the root, from 1 to 20. Default: 10.
         """
         ...
     @overload

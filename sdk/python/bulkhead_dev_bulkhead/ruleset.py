@@ -49,10 +49,10 @@ class RulesetArgs:
         :param pulumi.Input['RulesetMode'] mode: `enforce` (default), or `monitor`: then every rule and the default only watch.
         :param pulumi.Input[Sequence[pulumi.Input['RulesetOriginCAArgs']]] origin_cas: Authorities that origins are verified with, beside the public ones.
         :param pulumi.Input[_builtins.str] publish_url: The blob that the gateway polls, such as `https://ACCOUNT.blob.core.windows.net/policy/ruleset.json`. Absent: nothing is published.
-        :param pulumi.Input[_builtins.bool] require_approval: Refuse a change that opens something, and the first ruleset, unless its digest is approved.
+        :param pulumi.Input[_builtins.bool] require_approval: Refuse a change that opens something, and the first ruleset, unless its digest is approved. Default: false.
         :param pulumi.Input[Sequence[pulumi.Input['RulesetResolveArgs']]] resolve: Names that are answered although no rule permits them, because agents reach them without the gateway: those of private endpoints.
         :param pulumi.Input[Sequence[pulumi.Input['RulesetRuleArgs']]] rules: The rules. The one with the lowest priority that matches decides.
-        :param pulumi.Input[_builtins.str] service_tags: Azure's service-tag file (`ServiceTags_Public_….json`). With it the preview says how many addresses a group opens.
+        :param pulumi.Input[_builtins.str] service_tags: Azure's service-tag file (`ServiceTags_Public_….json`). With it the preview says how many addresses a group opens. Default: none.
         :param pulumi.Input[Sequence[pulumi.Input['RulesetSmartGroupArgs']]] smart_groups: Named sets of addresses.
         :param pulumi.Input[Sequence[pulumi.Input['RulesetThreatGroupArgs']]] threat_groups: Named sets of known-bad addresses and names, from feeds.
         :param pulumi.Input[_builtins.int] version: Version of the document's format. Default: 1.
@@ -191,7 +191,7 @@ class RulesetArgs:
     @pulumi.getter(name="requireApproval")
     def require_approval(self) -> pulumi.Input[Optional[_builtins.bool]]:
         """
-        Refuse a change that opens something, and the first ruleset, unless its digest is approved.
+        Refuse a change that opens something, and the first ruleset, unless its digest is approved. Default: false.
         """
         return pulumi.get(self, "require_approval")
 
@@ -227,7 +227,7 @@ class RulesetArgs:
     @pulumi.getter(name="serviceTags")
     def service_tags(self) -> pulumi.Input[Optional[_builtins.str]]:
         """
-        Azure's service-tag file (`ServiceTags_Public_….json`). With it the preview says how many addresses a group opens.
+        Azure's service-tag file (`ServiceTags_Public_….json`). With it the preview says how many addresses a group opens. Default: none.
         """
         return pulumi.get(self, "service_tags")
 
@@ -322,10 +322,10 @@ class Ruleset(pulumi.CustomResource):
         :param pulumi.Input['RulesetMode'] mode: `enforce` (default), or `monitor`: then every rule and the default only watch.
         :param pulumi.Input[Sequence[pulumi.Input[Union['RulesetOriginCAArgs', 'RulesetOriginCAArgsDict']]]] origin_cas: Authorities that origins are verified with, beside the public ones.
         :param pulumi.Input[_builtins.str] publish_url: The blob that the gateway polls, such as `https://ACCOUNT.blob.core.windows.net/policy/ruleset.json`. Absent: nothing is published.
-        :param pulumi.Input[_builtins.bool] require_approval: Refuse a change that opens something, and the first ruleset, unless its digest is approved.
+        :param pulumi.Input[_builtins.bool] require_approval: Refuse a change that opens something, and the first ruleset, unless its digest is approved. Default: false.
         :param pulumi.Input[Sequence[pulumi.Input[Union['RulesetResolveArgs', 'RulesetResolveArgsDict']]]] resolve: Names that are answered although no rule permits them, because agents reach them without the gateway: those of private endpoints.
         :param pulumi.Input[Sequence[pulumi.Input[Union['RulesetRuleArgs', 'RulesetRuleArgsDict']]]] rules: The rules. The one with the lowest priority that matches decides.
-        :param pulumi.Input[_builtins.str] service_tags: Azure's service-tag file (`ServiceTags_Public_….json`). With it the preview says how many addresses a group opens.
+        :param pulumi.Input[_builtins.str] service_tags: Azure's service-tag file (`ServiceTags_Public_….json`). With it the preview says how many addresses a group opens. Default: none.
         :param pulumi.Input[Sequence[pulumi.Input[Union['RulesetSmartGroupArgs', 'RulesetSmartGroupArgsDict']]]] smart_groups: Named sets of addresses.
         :param pulumi.Input[Sequence[pulumi.Input[Union['RulesetThreatGroupArgs', 'RulesetThreatGroupArgsDict']]]] threat_groups: Named sets of known-bad addresses and names, from feeds.
         :param pulumi.Input[_builtins.int] version: Version of the document's format. Default: 1.
@@ -528,7 +528,7 @@ class Ruleset(pulumi.CustomResource):
     @pulumi.getter(name="requireApproval")
     def require_approval(self) -> pulumi.Output[Optional[_builtins.bool]]:
         """
-        Refuse a change that opens something, and the first ruleset, unless its digest is approved.
+        Refuse a change that opens something, and the first ruleset, unless its digest is approved. Default: false.
         """
         return pulumi.get(self, "require_approval")
 
@@ -560,7 +560,7 @@ class Ruleset(pulumi.CustomResource):
     @pulumi.getter(name="serviceTags")
     def service_tags(self) -> pulumi.Output[Optional[_builtins.str]]:
         """
-        Azure's service-tag file (`ServiceTags_Public_….json`). With it the preview says how many addresses a group opens.
+        Azure's service-tag file (`ServiceTags_Public_….json`). With it the preview says how many addresses a group opens. Default: none.
         """
         return pulumi.get(self, "service_tags")
 

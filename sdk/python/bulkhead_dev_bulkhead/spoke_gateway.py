@@ -52,7 +52,7 @@ class SpokeGatewayArgs:
         :param pulumi.Input[_builtins.str] resource_group_name: Resource group of everything that the gateway consists of.
         :param pulumi.Input[_builtins.str] subnet_id: ARM id of the gateway's own subnet. Without a private endpoint it needs the service endpoint Microsoft.Storage; the agents' subnet must not have it.
         :param pulumi.Input[_builtins.str] blob_private_dns_zone_id: ARM id of the zone privatelink.blob.core.windows.net, linked to the virtual network. Needed with privateEndpointSubnetId.
-        :param pulumi.Input[Sequence[_builtins.str]] deployer_addresses: Public addresses or prefixes from which the deployer reaches the storage account. Everybody else is refused before being asked who they are.
+        :param pulumi.Input[Sequence[_builtins.str]] deployer_addresses: Public addresses or prefixes from which the deployer reaches the storage account. Everybody else is refused before being asked who they are. They do not hold for a deployer that runs in Azure in the same region. Default: none.
         :param _builtins.str deployer_object_id: Object id of whoever deploys. It is granted what publishing needs on the storage account's containers. Without it those roles must exist.
         :param pulumi.Input[Sequence[_builtins.str]] dns_clients: Resolvers that ask on behalf of all agents. Needed for, and only for, the pin scope shared.
         :param _builtins.str egress: The gateway's way out. publicIp: a static Standard public address on its own interface, through which nothing comes in. subnet: whatever the subnet has, such as a NAT gateway. Default: publicIp.
@@ -63,11 +63,11 @@ class SpokeGatewayArgs:
         :param pulumi.Input[_builtins.str] private_endpoint_subnet_id: ARM id of a subnet for a private endpoint of the storage account. With it the gateway reaches the account through that endpoint instead of the service endpoint.
         :param pulumi.Input[_builtins.str] root_certificate: The root's certificate in PEM.
         :param _builtins.str ssh_public_key: An SSH public key of the user that may log in from sshSources. Without it nobody can: no user is made and the SSH server does not run. Azure does not let it be changed on a machine that exists.
-        :param pulumi.Input[Sequence[_builtins.str]] ssh_sources: Private prefixes from which SSH is admitted, such as a bastion's subnet.
+        :param pulumi.Input[Sequence[_builtins.str]] ssh_sources: Private prefixes from which SSH is admitted, such as a bastion's subnet. Default: none.
         :param pulumi.Input[Mapping[str, _builtins.str]] tags: Tags of every resource that can have them.
         :param pulumi.Input[_builtins.str] vault_uri: URI of the vault that holds the root's key: an output of InspectionCA, as are the next three. Give all four, or none: then nothing is decrypted.
-        :param _builtins.str vm_size: Size of the machine: one with accelerated networking, Trusted Launch and generation 2. Default: Standard_D2s_v5.
-        :param pulumi.Input[Sequence[_builtins.str]] zones: Availability zone of the machine and of its public address: one, or none.
+        :param _builtins.str vm_size: Size of the machine: one of x86-64 with accelerated networking, Trusted Launch and generation 2. Default: Standard_D2s_v5.
+        :param pulumi.Input[Sequence[_builtins.str]] zones: Availability zone of the machine and of its public address: one, or none. Default: none.
         """
         pulumi.set(__self__, "address", address)
         pulumi.set(__self__, "agent_prefixes", agent_prefixes)
@@ -198,7 +198,7 @@ class SpokeGatewayArgs:
     @pulumi.getter(name="deployerAddresses")
     def deployer_addresses(self) -> pulumi.Input[Optional[Sequence[_builtins.str]]]:
         """
-        Public addresses or prefixes from which the deployer reaches the storage account. Everybody else is refused before being asked who they are.
+        Public addresses or prefixes from which the deployer reaches the storage account. Everybody else is refused before being asked who they are. They do not hold for a deployer that runs in Azure in the same region. Default: none.
         """
         return pulumi.get(self, "deployer_addresses")
 
@@ -330,7 +330,7 @@ class SpokeGatewayArgs:
     @pulumi.getter(name="sshSources")
     def ssh_sources(self) -> pulumi.Input[Optional[Sequence[_builtins.str]]]:
         """
-        Private prefixes from which SSH is admitted, such as a bastion's subnet.
+        Private prefixes from which SSH is admitted, such as a bastion's subnet. Default: none.
         """
         return pulumi.get(self, "ssh_sources")
 
@@ -366,7 +366,7 @@ class SpokeGatewayArgs:
     @pulumi.getter(name="vmSize")
     def vm_size(self) -> Optional[_builtins.str]:
         """
-        Size of the machine: one with accelerated networking, Trusted Launch and generation 2. Default: Standard_D2s_v5.
+        Size of the machine: one of x86-64 with accelerated networking, Trusted Launch and generation 2. Default: Standard_D2s_v5.
         """
         return pulumi.get(self, "vm_size")
 
@@ -378,7 +378,7 @@ class SpokeGatewayArgs:
     @pulumi.getter
     def zones(self) -> pulumi.Input[Optional[Sequence[_builtins.str]]]:
         """
-        Availability zone of the machine and of its public address: one, or none.
+        Availability zone of the machine and of its public address: one, or none. Default: none.
         """
         return pulumi.get(self, "zones")
 
@@ -426,7 +426,7 @@ class SpokeGateway(pulumi.ComponentResource):
         :param pulumi.Input[Sequence[_builtins.str]] agent_prefixes: The agents' subnets: whose packets are governed.
         :param pulumi.Input[_builtins.str] blob_private_dns_zone_id: ARM id of the zone privatelink.blob.core.windows.net, linked to the virtual network. Needed with privateEndpointSubnetId.
         :param _builtins.str bundle_file: The gateway's release archive, a local file. It is published to the storage account, and the machine unpacks it only if its SHA-256 is that of this file.
-        :param pulumi.Input[Sequence[_builtins.str]] deployer_addresses: Public addresses or prefixes from which the deployer reaches the storage account. Everybody else is refused before being asked who they are.
+        :param pulumi.Input[Sequence[_builtins.str]] deployer_addresses: Public addresses or prefixes from which the deployer reaches the storage account. Everybody else is refused before being asked who they are. They do not hold for a deployer that runs in Azure in the same region. Default: none.
         :param _builtins.str deployer_object_id: Object id of whoever deploys. It is granted what publishing needs on the storage account's containers. Without it those roles must exist.
         :param pulumi.Input[Sequence[_builtins.str]] dns_clients: Resolvers that ask on behalf of all agents. Needed for, and only for, the pin scope shared.
         :param _builtins.str egress: The gateway's way out. publicIp: a static Standard public address on its own interface, through which nothing comes in. subnet: whatever the subnet has, such as a NAT gateway. Default: publicIp.
@@ -439,12 +439,12 @@ class SpokeGateway(pulumi.ComponentResource):
         :param pulumi.Input[_builtins.str] resource_group_name: Resource group of everything that the gateway consists of.
         :param pulumi.Input[_builtins.str] root_certificate: The root's certificate in PEM.
         :param _builtins.str ssh_public_key: An SSH public key of the user that may log in from sshSources. Without it nobody can: no user is made and the SSH server does not run. Azure does not let it be changed on a machine that exists.
-        :param pulumi.Input[Sequence[_builtins.str]] ssh_sources: Private prefixes from which SSH is admitted, such as a bastion's subnet.
+        :param pulumi.Input[Sequence[_builtins.str]] ssh_sources: Private prefixes from which SSH is admitted, such as a bastion's subnet. Default: none.
         :param pulumi.Input[_builtins.str] subnet_id: ARM id of the gateway's own subnet. Without a private endpoint it needs the service endpoint Microsoft.Storage; the agents' subnet must not have it.
         :param pulumi.Input[Mapping[str, _builtins.str]] tags: Tags of every resource that can have them.
         :param pulumi.Input[_builtins.str] vault_uri: URI of the vault that holds the root's key: an output of InspectionCA, as are the next three. Give all four, or none: then nothing is decrypted.
-        :param _builtins.str vm_size: Size of the machine: one with accelerated networking, Trusted Launch and generation 2. Default: Standard_D2s_v5.
-        :param pulumi.Input[Sequence[_builtins.str]] zones: Availability zone of the machine and of its public address: one, or none.
+        :param _builtins.str vm_size: Size of the machine: one of x86-64 with accelerated networking, Trusted Launch and generation 2. Default: Standard_D2s_v5.
+        :param pulumi.Input[Sequence[_builtins.str]] zones: Availability zone of the machine and of its public address: one, or none. Default: none.
         """
         ...
     @overload

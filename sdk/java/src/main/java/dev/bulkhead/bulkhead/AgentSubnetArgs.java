@@ -20,14 +20,14 @@ public final class AgentSubnetArgs extends com.pulumi.resources.ResourceArgs {
     public static final AgentSubnetArgs Empty = new AgentSubnetArgs();
 
     /**
-     * Prefixes of peered or transit-attached networks. Each is routed to the gateway.
+     * Prefixes of peered or transit-attached networks. Each is routed to the gateway. Default: none.
      * 
      */
     @Import(name="adjacentPrefixes")
     private @Nullable Output<List<String>> adjacentPrefixes;
 
     /**
-     * @return Prefixes of peered or transit-attached networks. Each is routed to the gateway.
+     * @return Prefixes of peered or transit-attached networks. Each is routed to the gateway. Default: none.
      * 
      */
     public Optional<Output<List<String>>> adjacentPrefixes() {
@@ -35,14 +35,14 @@ public final class AgentSubnetArgs extends com.pulumi.resources.ResourceArgs {
     }
 
     /**
-     * Prefix of a canary&#39;s subnet, which has the same route table and security group.
+     * Prefix of a canary&#39;s subnet, which has the same route table and security group. Default: none.
      * 
      */
     @Import(name="canaryPrefix")
     private @Nullable String canaryPrefix;
 
     /**
-     * @return Prefix of a canary&#39;s subnet, which has the same route table and security group.
+     * @return Prefix of a canary&#39;s subnet, which has the same route table and security group. Default: none.
      * 
      */
     public Optional<String> canaryPrefix() {
@@ -283,7 +283,7 @@ public final class AgentSubnetArgs extends com.pulumi.resources.ResourceArgs {
         }
 
         /**
-         * @param adjacentPrefixes Prefixes of peered or transit-attached networks. Each is routed to the gateway.
+         * @param adjacentPrefixes Prefixes of peered or transit-attached networks. Each is routed to the gateway. Default: none.
          * 
          * @return builder
          * 
@@ -294,7 +294,7 @@ public final class AgentSubnetArgs extends com.pulumi.resources.ResourceArgs {
         }
 
         /**
-         * @param adjacentPrefixes Prefixes of peered or transit-attached networks. Each is routed to the gateway.
+         * @param adjacentPrefixes Prefixes of peered or transit-attached networks. Each is routed to the gateway. Default: none.
          * 
          * @return builder
          * 
@@ -304,7 +304,7 @@ public final class AgentSubnetArgs extends com.pulumi.resources.ResourceArgs {
         }
 
         /**
-         * @param adjacentPrefixes Prefixes of peered or transit-attached networks. Each is routed to the gateway.
+         * @param adjacentPrefixes Prefixes of peered or transit-attached networks. Each is routed to the gateway. Default: none.
          * 
          * @return builder
          * 
@@ -314,7 +314,7 @@ public final class AgentSubnetArgs extends com.pulumi.resources.ResourceArgs {
         }
 
         /**
-         * @param canaryPrefix Prefix of a canary&#39;s subnet, which has the same route table and security group.
+         * @param canaryPrefix Prefix of a canary&#39;s subnet, which has the same route table and security group. Default: none.
          * 
          * @return builder
          * 

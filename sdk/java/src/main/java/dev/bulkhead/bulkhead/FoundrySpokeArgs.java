@@ -43,14 +43,14 @@ public final class FoundrySpokeArgs extends com.pulumi.resources.ResourceArgs {
     }
 
     /**
-     * Further prefixes behind those networks, such as on-premises. They are routed to the gateway.
+     * Further prefixes behind those networks, such as on-premises. They are routed to the gateway. Default: none.
      * 
      */
     @Import(name="adjacentPrefixes")
     private @Nullable Output<List<String>> adjacentPrefixes;
 
     /**
-     * @return Further prefixes behind those networks, such as on-premises. They are routed to the gateway.
+     * @return Further prefixes behind those networks, such as on-premises. They are routed to the gateway. Default: none.
      * 
      */
     public Optional<Output<List<String>>> adjacentPrefixes() {
@@ -73,14 +73,14 @@ public final class FoundrySpokeArgs extends com.pulumi.resources.ResourceArgs {
     }
 
     /**
-     * The digest of the ruleset that somebody has approved.
+     * The digest of the ruleset that somebody has approved, as the refusal prints it. Default: none.
      * 
      */
     @Import(name="approvedDigest")
     private @Nullable String approvedDigest;
 
     /**
-     * @return The digest of the ruleset that somebody has approved.
+     * @return The digest of the ruleset that somebody has approved, as the refusal prints it. Default: none.
      * 
      */
     public Optional<String> approvedDigest() {
@@ -88,14 +88,14 @@ public final class FoundrySpokeArgs extends com.pulumi.resources.ResourceArgs {
     }
 
     /**
-     * For how many seconds to wait until the gateway shows that it enforces the ruleset. Default: 1200.
+     * For how many seconds to wait until the gateway shows that it enforces the ruleset, from 30 to 7200. Default: 1200.
      * 
      */
     @Import(name="attestationTimeoutSeconds")
     private @Nullable Integer attestationTimeoutSeconds;
 
     /**
-     * @return For how many seconds to wait until the gateway shows that it enforces the ruleset. Default: 1200.
+     * @return For how many seconds to wait until the gateway shows that it enforces the ruleset, from 30 to 7200. Default: 1200.
      * 
      */
     public Optional<Integer> attestationTimeoutSeconds() {
@@ -133,14 +133,14 @@ public final class FoundrySpokeArgs extends com.pulumi.resources.ResourceArgs {
     }
 
     /**
-     * Public addresses or prefixes from which whoever deploys reaches the vault and the storage account.
+     * Public addresses or prefixes, as Azure sees them, from which whoever deploys reaches the vault and the storage account. An agent of a pipeline that runs in Azure, in the spoke&#39;s own region, comes from none: Azure&#39;s storage firewall does not see public addresses within a region. Default: none, and only the gateway&#39;s subnet reaches them.
      * 
      */
     @Import(name="deployerAddresses")
     private @Nullable Output<List<String>> deployerAddresses;
 
     /**
-     * @return Public addresses or prefixes from which whoever deploys reaches the vault and the storage account.
+     * @return Public addresses or prefixes, as Azure sees them, from which whoever deploys reaches the vault and the storage account. An agent of a pipeline that runs in Azure, in the spoke&#39;s own region, comes from none: Azure&#39;s storage firewall does not see public addresses within a region. Default: none, and only the gateway&#39;s subnet reaches them.
      * 
      */
     public Optional<Output<List<String>>> deployerAddresses() {
@@ -178,14 +178,14 @@ public final class FoundrySpokeArgs extends com.pulumi.resources.ResourceArgs {
     }
 
     /**
-     * What is known of the Foundry account that the spoke is for.
+     * What is known of the Foundry account that the spoke is for. Default: nothing.
      * 
      */
     @Import(name="foundry")
     private @Nullable Output<FoundryAccountArgs> foundry;
 
     /**
-     * @return What is known of the Foundry account that the spoke is for.
+     * @return What is known of the Foundry account that the spoke is for. Default: nothing.
      * 
      */
     public Optional<Output<FoundryAccountArgs>> foundry() {
@@ -193,14 +193,14 @@ public final class FoundrySpokeArgs extends com.pulumi.resources.ResourceArgs {
     }
 
     /**
-     * The gateway&#39;s machine.
+     * The gateway&#39;s machine. Default: as each option says.
      * 
      */
     @Import(name="gateway")
     private @Nullable Output<GatewayOptionsArgs> gateway;
 
     /**
-     * @return The gateway&#39;s machine.
+     * @return The gateway&#39;s machine. Default: as each option says.
      * 
      */
     public Optional<Output<GatewayOptionsArgs>> gateway() {
@@ -208,14 +208,14 @@ public final class FoundrySpokeArgs extends com.pulumi.resources.ResourceArgs {
     }
 
     /**
-     * The gateway&#39;s static address, the next hop of every route and the network&#39;s DNS server. Default: the fourth address of its subnet, the first that Azure gives to a machine.
+     * The gateway&#39;s static address, the next hop of every route and the network&#39;s DNS server. Default: the fifth address of its subnet, such as 10.20.0.4, the first that Azure gives to a machine.
      * 
      */
     @Import(name="gatewayAddress")
     private @Nullable String gatewayAddress;
 
     /**
-     * @return The gateway&#39;s static address, the next hop of every route and the network&#39;s DNS server. Default: the fourth address of its subnet, the first that Azure gives to a machine.
+     * @return The gateway&#39;s static address, the next hop of every route and the network&#39;s DNS server. Default: the fifth address of its subnet, such as 10.20.0.4, the first that Azure gives to a machine.
      * 
      */
     public Optional<String> gatewayAddress() {
@@ -268,14 +268,14 @@ public final class FoundrySpokeArgs extends com.pulumi.resources.ResourceArgs {
     }
 
     /**
-     * Prefixes within the virtual network that agents reach without the gateway, beside the private endpoints&#39; subnet.
+     * Prefixes within the virtual network that agents reach without the gateway, beside the private endpoints&#39; subnet. Default: none.
      * 
      */
     @Import(name="localPrefixes")
     private @Nullable Output<List<String>> localPrefixes;
 
     /**
-     * @return Prefixes within the virtual network that agents reach without the gateway, beside the private endpoints&#39; subnet.
+     * @return Prefixes within the virtual network that agents reach without the gateway, beside the private endpoints&#39; subnet. Default: none.
      * 
      */
     public Optional<Output<List<String>>> localPrefixes() {
@@ -298,14 +298,14 @@ public final class FoundrySpokeArgs extends com.pulumi.resources.ResourceArgs {
     }
 
     /**
-     * Virtual networks to peer with, such as a transit hub. Their prefixes are routed to the gateway.
+     * Virtual networks to peer with, such as a transit hub. Their prefixes are routed to the gateway. Default: none.
      * 
      */
     @Import(name="peerings")
     private @Nullable Output<List<PeeringArgs>> peerings;
 
     /**
-     * @return Virtual networks to peer with, such as a transit hub. Their prefixes are routed to the gateway.
+     * @return Virtual networks to peer with, such as a transit hub. Their prefixes are routed to the gateway. Default: none.
      * 
      */
     public Optional<Output<List<PeeringArgs>>> peerings() {
@@ -418,14 +418,14 @@ public final class FoundrySpokeArgs extends com.pulumi.resources.ResourceArgs {
     }
 
     /**
-     * Azure&#39;s service-tag file (ServiceTags_Public_….json). With it a preview says how many addresses a group opens.
+     * Azure&#39;s service-tag file (ServiceTags_Public_….json). With it a preview says how many addresses a group opens. Default: none, and the number is not said.
      * 
      */
     @Import(name="serviceTagsFile")
     private @Nullable String serviceTagsFile;
 
     /**
-     * @return Azure&#39;s service-tag file (ServiceTags_Public_….json). With it a preview says how many addresses a group opens.
+     * @return Azure&#39;s service-tag file (ServiceTags_Public_….json). With it a preview says how many addresses a group opens. Default: none, and the number is not said.
      * 
      */
     public Optional<String> serviceTagsFile() {
@@ -433,14 +433,14 @@ public final class FoundrySpokeArgs extends com.pulumi.resources.ResourceArgs {
     }
 
     /**
-     * Guards that are not to be judged, each with the reason.
+     * Guards that are not to be judged, each with the reason. Default: none.
      * 
      */
     @Import(name="skipGuards")
     private @Nullable Output<List<SkippedGuardArgs>> skipGuards;
 
     /**
-     * @return Guards that are not to be judged, each with the reason.
+     * @return Guards that are not to be judged, each with the reason. Default: none.
      * 
      */
     public Optional<Output<List<SkippedGuardArgs>>> skipGuards() {
@@ -463,14 +463,14 @@ public final class FoundrySpokeArgs extends com.pulumi.resources.ResourceArgs {
     }
 
     /**
-     * Names of the services that agents&#39; tools may call, with the standard ruleset.
+     * Names of the services that agents&#39; tools may call, with the standard ruleset, or URLs such as https://mcp.contoso.com/mcp, which need inspection. Default: none.
      * 
      */
     @Import(name="toolCalls")
     private @Nullable Output<List<String>> toolCalls;
 
     /**
-     * @return Names of the services that agents&#39; tools may call, with the standard ruleset.
+     * @return Names of the services that agents&#39; tools may call, with the standard ruleset, or URLs such as https://mcp.contoso.com/mcp, which need inspection. Default: none.
      * 
      */
     public Optional<Output<List<String>>> toolCalls() {
@@ -578,7 +578,7 @@ public final class FoundrySpokeArgs extends com.pulumi.resources.ResourceArgs {
         }
 
         /**
-         * @param adjacentPrefixes Further prefixes behind those networks, such as on-premises. They are routed to the gateway.
+         * @param adjacentPrefixes Further prefixes behind those networks, such as on-premises. They are routed to the gateway. Default: none.
          * 
          * @return builder
          * 
@@ -589,7 +589,7 @@ public final class FoundrySpokeArgs extends com.pulumi.resources.ResourceArgs {
         }
 
         /**
-         * @param adjacentPrefixes Further prefixes behind those networks, such as on-premises. They are routed to the gateway.
+         * @param adjacentPrefixes Further prefixes behind those networks, such as on-premises. They are routed to the gateway. Default: none.
          * 
          * @return builder
          * 
@@ -599,7 +599,7 @@ public final class FoundrySpokeArgs extends com.pulumi.resources.ResourceArgs {
         }
 
         /**
-         * @param adjacentPrefixes Further prefixes behind those networks, such as on-premises. They are routed to the gateway.
+         * @param adjacentPrefixes Further prefixes behind those networks, such as on-premises. They are routed to the gateway. Default: none.
          * 
          * @return builder
          * 
@@ -620,7 +620,7 @@ public final class FoundrySpokeArgs extends com.pulumi.resources.ResourceArgs {
         }
 
         /**
-         * @param approvedDigest The digest of the ruleset that somebody has approved.
+         * @param approvedDigest The digest of the ruleset that somebody has approved, as the refusal prints it. Default: none.
          * 
          * @return builder
          * 
@@ -631,7 +631,7 @@ public final class FoundrySpokeArgs extends com.pulumi.resources.ResourceArgs {
         }
 
         /**
-         * @param attestationTimeoutSeconds For how many seconds to wait until the gateway shows that it enforces the ruleset. Default: 1200.
+         * @param attestationTimeoutSeconds For how many seconds to wait until the gateway shows that it enforces the ruleset, from 30 to 7200. Default: 1200.
          * 
          * @return builder
          * 
@@ -674,7 +674,7 @@ public final class FoundrySpokeArgs extends com.pulumi.resources.ResourceArgs {
         }
 
         /**
-         * @param deployerAddresses Public addresses or prefixes from which whoever deploys reaches the vault and the storage account.
+         * @param deployerAddresses Public addresses or prefixes, as Azure sees them, from which whoever deploys reaches the vault and the storage account. An agent of a pipeline that runs in Azure, in the spoke&#39;s own region, comes from none: Azure&#39;s storage firewall does not see public addresses within a region. Default: none, and only the gateway&#39;s subnet reaches them.
          * 
          * @return builder
          * 
@@ -685,7 +685,7 @@ public final class FoundrySpokeArgs extends com.pulumi.resources.ResourceArgs {
         }
 
         /**
-         * @param deployerAddresses Public addresses or prefixes from which whoever deploys reaches the vault and the storage account.
+         * @param deployerAddresses Public addresses or prefixes, as Azure sees them, from which whoever deploys reaches the vault and the storage account. An agent of a pipeline that runs in Azure, in the spoke&#39;s own region, comes from none: Azure&#39;s storage firewall does not see public addresses within a region. Default: none, and only the gateway&#39;s subnet reaches them.
          * 
          * @return builder
          * 
@@ -695,7 +695,7 @@ public final class FoundrySpokeArgs extends com.pulumi.resources.ResourceArgs {
         }
 
         /**
-         * @param deployerAddresses Public addresses or prefixes from which whoever deploys reaches the vault and the storage account.
+         * @param deployerAddresses Public addresses or prefixes, as Azure sees them, from which whoever deploys reaches the vault and the storage account. An agent of a pipeline that runs in Azure, in the spoke&#39;s own region, comes from none: Azure&#39;s storage firewall does not see public addresses within a region. Default: none, and only the gateway&#39;s subnet reaches them.
          * 
          * @return builder
          * 
@@ -727,7 +727,7 @@ public final class FoundrySpokeArgs extends com.pulumi.resources.ResourceArgs {
         }
 
         /**
-         * @param foundry What is known of the Foundry account that the spoke is for.
+         * @param foundry What is known of the Foundry account that the spoke is for. Default: nothing.
          * 
          * @return builder
          * 
@@ -738,7 +738,7 @@ public final class FoundrySpokeArgs extends com.pulumi.resources.ResourceArgs {
         }
 
         /**
-         * @param foundry What is known of the Foundry account that the spoke is for.
+         * @param foundry What is known of the Foundry account that the spoke is for. Default: nothing.
          * 
          * @return builder
          * 
@@ -748,7 +748,7 @@ public final class FoundrySpokeArgs extends com.pulumi.resources.ResourceArgs {
         }
 
         /**
-         * @param gateway The gateway&#39;s machine.
+         * @param gateway The gateway&#39;s machine. Default: as each option says.
          * 
          * @return builder
          * 
@@ -759,7 +759,7 @@ public final class FoundrySpokeArgs extends com.pulumi.resources.ResourceArgs {
         }
 
         /**
-         * @param gateway The gateway&#39;s machine.
+         * @param gateway The gateway&#39;s machine. Default: as each option says.
          * 
          * @return builder
          * 
@@ -769,7 +769,7 @@ public final class FoundrySpokeArgs extends com.pulumi.resources.ResourceArgs {
         }
 
         /**
-         * @param gatewayAddress The gateway&#39;s static address, the next hop of every route and the network&#39;s DNS server. Default: the fourth address of its subnet, the first that Azure gives to a machine.
+         * @param gatewayAddress The gateway&#39;s static address, the next hop of every route and the network&#39;s DNS server. Default: the fifth address of its subnet, such as 10.20.0.4, the first that Azure gives to a machine.
          * 
          * @return builder
          * 
@@ -823,7 +823,7 @@ public final class FoundrySpokeArgs extends com.pulumi.resources.ResourceArgs {
         }
 
         /**
-         * @param localPrefixes Prefixes within the virtual network that agents reach without the gateway, beside the private endpoints&#39; subnet.
+         * @param localPrefixes Prefixes within the virtual network that agents reach without the gateway, beside the private endpoints&#39; subnet. Default: none.
          * 
          * @return builder
          * 
@@ -834,7 +834,7 @@ public final class FoundrySpokeArgs extends com.pulumi.resources.ResourceArgs {
         }
 
         /**
-         * @param localPrefixes Prefixes within the virtual network that agents reach without the gateway, beside the private endpoints&#39; subnet.
+         * @param localPrefixes Prefixes within the virtual network that agents reach without the gateway, beside the private endpoints&#39; subnet. Default: none.
          * 
          * @return builder
          * 
@@ -844,7 +844,7 @@ public final class FoundrySpokeArgs extends com.pulumi.resources.ResourceArgs {
         }
 
         /**
-         * @param localPrefixes Prefixes within the virtual network that agents reach without the gateway, beside the private endpoints&#39; subnet.
+         * @param localPrefixes Prefixes within the virtual network that agents reach without the gateway, beside the private endpoints&#39; subnet. Default: none.
          * 
          * @return builder
          * 
@@ -865,7 +865,7 @@ public final class FoundrySpokeArgs extends com.pulumi.resources.ResourceArgs {
         }
 
         /**
-         * @param peerings Virtual networks to peer with, such as a transit hub. Their prefixes are routed to the gateway.
+         * @param peerings Virtual networks to peer with, such as a transit hub. Their prefixes are routed to the gateway. Default: none.
          * 
          * @return builder
          * 
@@ -876,7 +876,7 @@ public final class FoundrySpokeArgs extends com.pulumi.resources.ResourceArgs {
         }
 
         /**
-         * @param peerings Virtual networks to peer with, such as a transit hub. Their prefixes are routed to the gateway.
+         * @param peerings Virtual networks to peer with, such as a transit hub. Their prefixes are routed to the gateway. Default: none.
          * 
          * @return builder
          * 
@@ -886,7 +886,7 @@ public final class FoundrySpokeArgs extends com.pulumi.resources.ResourceArgs {
         }
 
         /**
-         * @param peerings Virtual networks to peer with, such as a transit hub. Their prefixes are routed to the gateway.
+         * @param peerings Virtual networks to peer with, such as a transit hub. Their prefixes are routed to the gateway. Default: none.
          * 
          * @return builder
          * 
@@ -993,7 +993,7 @@ public final class FoundrySpokeArgs extends com.pulumi.resources.ResourceArgs {
         }
 
         /**
-         * @param serviceTagsFile Azure&#39;s service-tag file (ServiceTags_Public_….json). With it a preview says how many addresses a group opens.
+         * @param serviceTagsFile Azure&#39;s service-tag file (ServiceTags_Public_….json). With it a preview says how many addresses a group opens. Default: none, and the number is not said.
          * 
          * @return builder
          * 
@@ -1004,7 +1004,7 @@ public final class FoundrySpokeArgs extends com.pulumi.resources.ResourceArgs {
         }
 
         /**
-         * @param skipGuards Guards that are not to be judged, each with the reason.
+         * @param skipGuards Guards that are not to be judged, each with the reason. Default: none.
          * 
          * @return builder
          * 
@@ -1015,7 +1015,7 @@ public final class FoundrySpokeArgs extends com.pulumi.resources.ResourceArgs {
         }
 
         /**
-         * @param skipGuards Guards that are not to be judged, each with the reason.
+         * @param skipGuards Guards that are not to be judged, each with the reason. Default: none.
          * 
          * @return builder
          * 
@@ -1025,7 +1025,7 @@ public final class FoundrySpokeArgs extends com.pulumi.resources.ResourceArgs {
         }
 
         /**
-         * @param skipGuards Guards that are not to be judged, each with the reason.
+         * @param skipGuards Guards that are not to be judged, each with the reason. Default: none.
          * 
          * @return builder
          * 
@@ -1056,7 +1056,7 @@ public final class FoundrySpokeArgs extends com.pulumi.resources.ResourceArgs {
         }
 
         /**
-         * @param toolCalls Names of the services that agents&#39; tools may call, with the standard ruleset.
+         * @param toolCalls Names of the services that agents&#39; tools may call, with the standard ruleset, or URLs such as https://mcp.contoso.com/mcp, which need inspection. Default: none.
          * 
          * @return builder
          * 
@@ -1067,7 +1067,7 @@ public final class FoundrySpokeArgs extends com.pulumi.resources.ResourceArgs {
         }
 
         /**
-         * @param toolCalls Names of the services that agents&#39; tools may call, with the standard ruleset.
+         * @param toolCalls Names of the services that agents&#39; tools may call, with the standard ruleset, or URLs such as https://mcp.contoso.com/mcp, which need inspection. Default: none.
          * 
          * @return builder
          * 
@@ -1077,7 +1077,7 @@ public final class FoundrySpokeArgs extends com.pulumi.resources.ResourceArgs {
         }
 
         /**
-         * @param toolCalls Names of the services that agents&#39; tools may call, with the standard ruleset.
+         * @param toolCalls Names of the services that agents&#39; tools may call, with the standard ruleset, or URLs such as https://mcp.contoso.com/mcp, which need inspection. Default: none.
          * 
          * @return builder
          * 

@@ -21,14 +21,14 @@ public final class InspectionCAArgs extends com.pulumi.resources.ResourceArgs {
     public static final InspectionCAArgs Empty = new InspectionCAArgs();
 
     /**
-     * Common name of the root&#39;s certificate. Default: Bulkhead inspection root.
+     * Common name of the root&#39;s certificate, at most 64 bytes. Default: Bulkhead inspection root.
      * 
      */
     @Import(name="commonName")
     private @Nullable String commonName;
 
     /**
-     * @return Common name of the root&#39;s certificate. Default: Bulkhead inspection root.
+     * @return Common name of the root&#39;s certificate, at most 64 bytes. Default: Bulkhead inspection root.
      * 
      */
     public Optional<String> commonName() {
@@ -36,14 +36,14 @@ public final class InspectionCAArgs extends com.pulumi.resources.ResourceArgs {
     }
 
     /**
-     * Public addresses or prefixes from which the deployer reaches the vault.
+     * Public addresses or prefixes from which the deployer reaches the vault. Default: none.
      * 
      */
     @Import(name="deployerAddresses")
     private @Nullable Output<List<String>> deployerAddresses;
 
     /**
-     * @return Public addresses or prefixes from which the deployer reaches the vault.
+     * @return Public addresses or prefixes from which the deployer reaches the vault. Default: none.
      * 
      */
     public Optional<Output<List<String>>> deployerAddresses() {
@@ -156,14 +156,14 @@ public final class InspectionCAArgs extends com.pulumi.resources.ResourceArgs {
     }
 
     /**
-     * For how many years agents may trust the root. Default: 10.
+     * For how many years of 365 days agents may trust the root, from 1 to 20. Default: 10.
      * 
      */
     @Import(name="validityYears")
     private @Nullable Integer validityYears;
 
     /**
-     * @return For how many years agents may trust the root. Default: 10.
+     * @return For how many years of 365 days agents may trust the root, from 1 to 20. Default: 10.
      * 
      */
     public Optional<Integer> validityYears() {
@@ -204,7 +204,7 @@ public final class InspectionCAArgs extends com.pulumi.resources.ResourceArgs {
         }
 
         /**
-         * @param commonName Common name of the root&#39;s certificate. Default: Bulkhead inspection root.
+         * @param commonName Common name of the root&#39;s certificate, at most 64 bytes. Default: Bulkhead inspection root.
          * 
          * @return builder
          * 
@@ -215,7 +215,7 @@ public final class InspectionCAArgs extends com.pulumi.resources.ResourceArgs {
         }
 
         /**
-         * @param deployerAddresses Public addresses or prefixes from which the deployer reaches the vault.
+         * @param deployerAddresses Public addresses or prefixes from which the deployer reaches the vault. Default: none.
          * 
          * @return builder
          * 
@@ -226,7 +226,7 @@ public final class InspectionCAArgs extends com.pulumi.resources.ResourceArgs {
         }
 
         /**
-         * @param deployerAddresses Public addresses or prefixes from which the deployer reaches the vault.
+         * @param deployerAddresses Public addresses or prefixes from which the deployer reaches the vault. Default: none.
          * 
          * @return builder
          * 
@@ -236,7 +236,7 @@ public final class InspectionCAArgs extends com.pulumi.resources.ResourceArgs {
         }
 
         /**
-         * @param deployerAddresses Public addresses or prefixes from which the deployer reaches the vault.
+         * @param deployerAddresses Public addresses or prefixes from which the deployer reaches the vault. Default: none.
          * 
          * @return builder
          * 
@@ -363,7 +363,7 @@ public final class InspectionCAArgs extends com.pulumi.resources.ResourceArgs {
         }
 
         /**
-         * @param validityYears For how many years agents may trust the root. Default: 10.
+         * @param validityYears For how many years of 365 days agents may trust the root, from 1 to 20. Default: 10.
          * 
          * @return builder
          * 

@@ -174,14 +174,14 @@ public class Ruleset extends com.pulumi.resources.CustomResource {
         return this.publishedUrl;
     }
     /**
-     * Refuse a change that opens something, and the first ruleset, unless its digest is approved.
+     * Refuse a change that opens something, and the first ruleset, unless its digest is approved. Default: false.
      * 
      */
     @Export(name="requireApproval", refs={Boolean.class}, tree="[0]")
     private Output</* @Nullable */ Boolean> requireApproval;
 
     /**
-     * @return Refuse a change that opens something, and the first ruleset, unless its digest is approved.
+     * @return Refuse a change that opens something, and the first ruleset, unless its digest is approved. Default: false.
      * 
      */
     public Output<Optional<Boolean>> requireApproval() {
@@ -230,14 +230,14 @@ public class Ruleset extends com.pulumi.resources.CustomResource {
         return this.serial;
     }
     /**
-     * Azure&#39;s service-tag file (`ServiceTags_Public_….json`). With it the preview says how many addresses a group opens.
+     * Azure&#39;s service-tag file (`ServiceTags_Public_….json`). With it the preview says how many addresses a group opens. Default: none.
      * 
      */
     @Export(name="serviceTags", refs={String.class}, tree="[0]")
     private Output</* @Nullable */ String> serviceTags;
 
     /**
-     * @return Azure&#39;s service-tag file (`ServiceTags_Public_….json`). With it the preview says how many addresses a group opens.
+     * @return Azure&#39;s service-tag file (`ServiceTags_Public_….json`). With it the preview says how many addresses a group opens. Default: none.
      * 
      */
     public Output<Optional<String>> serviceTags() {

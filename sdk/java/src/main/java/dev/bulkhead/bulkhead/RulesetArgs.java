@@ -148,14 +148,14 @@ public final class RulesetArgs extends com.pulumi.resources.ResourceArgs {
     }
 
     /**
-     * Refuse a change that opens something, and the first ruleset, unless its digest is approved.
+     * Refuse a change that opens something, and the first ruleset, unless its digest is approved. Default: false.
      * 
      */
     @Import(name="requireApproval")
     private @Nullable Output<Boolean> requireApproval;
 
     /**
-     * @return Refuse a change that opens something, and the first ruleset, unless its digest is approved.
+     * @return Refuse a change that opens something, and the first ruleset, unless its digest is approved. Default: false.
      * 
      */
     public Optional<Output<Boolean>> requireApproval() {
@@ -193,14 +193,14 @@ public final class RulesetArgs extends com.pulumi.resources.ResourceArgs {
     }
 
     /**
-     * Azure&#39;s service-tag file (`ServiceTags_Public_….json`). With it the preview says how many addresses a group opens.
+     * Azure&#39;s service-tag file (`ServiceTags_Public_….json`). With it the preview says how many addresses a group opens. Default: none.
      * 
      */
     @Import(name="serviceTags")
     private @Nullable Output<String> serviceTags;
 
     /**
-     * @return Azure&#39;s service-tag file (`ServiceTags_Public_….json`). With it the preview says how many addresses a group opens.
+     * @return Azure&#39;s service-tag file (`ServiceTags_Public_….json`). With it the preview says how many addresses a group opens. Default: none.
      * 
      */
     public Optional<Output<String>> serviceTags() {
@@ -485,7 +485,7 @@ public final class RulesetArgs extends com.pulumi.resources.ResourceArgs {
         }
 
         /**
-         * @param requireApproval Refuse a change that opens something, and the first ruleset, unless its digest is approved.
+         * @param requireApproval Refuse a change that opens something, and the first ruleset, unless its digest is approved. Default: false.
          * 
          * @return builder
          * 
@@ -496,7 +496,7 @@ public final class RulesetArgs extends com.pulumi.resources.ResourceArgs {
         }
 
         /**
-         * @param requireApproval Refuse a change that opens something, and the first ruleset, unless its digest is approved.
+         * @param requireApproval Refuse a change that opens something, and the first ruleset, unless its digest is approved. Default: false.
          * 
          * @return builder
          * 
@@ -568,7 +568,7 @@ public final class RulesetArgs extends com.pulumi.resources.ResourceArgs {
         }
 
         /**
-         * @param serviceTags Azure&#39;s service-tag file (`ServiceTags_Public_….json`). With it the preview says how many addresses a group opens.
+         * @param serviceTags Azure&#39;s service-tag file (`ServiceTags_Public_….json`). With it the preview says how many addresses a group opens. Default: none.
          * 
          * @return builder
          * 
@@ -579,7 +579,7 @@ public final class RulesetArgs extends com.pulumi.resources.ResourceArgs {
         }
 
         /**
-         * @param serviceTags Azure&#39;s service-tag file (`ServiceTags_Public_….json`). With it the preview says how many addresses a group opens.
+         * @param serviceTags Azure&#39;s service-tag file (`ServiceTags_Public_….json`). With it the preview says how many addresses a group opens. Default: none.
          * 
          * @return builder
          * 

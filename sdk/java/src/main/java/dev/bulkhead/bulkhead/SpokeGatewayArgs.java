@@ -80,14 +80,14 @@ public final class SpokeGatewayArgs extends com.pulumi.resources.ResourceArgs {
     }
 
     /**
-     * Public addresses or prefixes from which the deployer reaches the storage account. Everybody else is refused before being asked who they are.
+     * Public addresses or prefixes from which the deployer reaches the storage account. Everybody else is refused before being asked who they are. They do not hold for a deployer that runs in Azure in the same region. Default: none.
      * 
      */
     @Import(name="deployerAddresses")
     private @Nullable Output<List<String>> deployerAddresses;
 
     /**
-     * @return Public addresses or prefixes from which the deployer reaches the storage account. Everybody else is refused before being asked who they are.
+     * @return Public addresses or prefixes from which the deployer reaches the storage account. Everybody else is refused before being asked who they are. They do not hold for a deployer that runs in Azure in the same region. Default: none.
      * 
      */
     public Optional<Output<List<String>>> deployerAddresses() {
@@ -275,14 +275,14 @@ public final class SpokeGatewayArgs extends com.pulumi.resources.ResourceArgs {
     }
 
     /**
-     * Private prefixes from which SSH is admitted, such as a bastion&#39;s subnet.
+     * Private prefixes from which SSH is admitted, such as a bastion&#39;s subnet. Default: none.
      * 
      */
     @Import(name="sshSources")
     private @Nullable Output<List<String>> sshSources;
 
     /**
-     * @return Private prefixes from which SSH is admitted, such as a bastion&#39;s subnet.
+     * @return Private prefixes from which SSH is admitted, such as a bastion&#39;s subnet. Default: none.
      * 
      */
     public Optional<Output<List<String>>> sshSources() {
@@ -335,14 +335,14 @@ public final class SpokeGatewayArgs extends com.pulumi.resources.ResourceArgs {
     }
 
     /**
-     * Size of the machine: one with accelerated networking, Trusted Launch and generation 2. Default: Standard_D2s_v5.
+     * Size of the machine: one of x86-64 with accelerated networking, Trusted Launch and generation 2. Default: Standard_D2s_v5.
      * 
      */
     @Import(name="vmSize")
     private @Nullable String vmSize;
 
     /**
-     * @return Size of the machine: one with accelerated networking, Trusted Launch and generation 2. Default: Standard_D2s_v5.
+     * @return Size of the machine: one of x86-64 with accelerated networking, Trusted Launch and generation 2. Default: Standard_D2s_v5.
      * 
      */
     public Optional<String> vmSize() {
@@ -350,14 +350,14 @@ public final class SpokeGatewayArgs extends com.pulumi.resources.ResourceArgs {
     }
 
     /**
-     * Availability zone of the machine and of its public address: one, or none.
+     * Availability zone of the machine and of its public address: one, or none. Default: none.
      * 
      */
     @Import(name="zones")
     private @Nullable Output<List<String>> zones;
 
     /**
-     * @return Availability zone of the machine and of its public address: one, or none.
+     * @return Availability zone of the machine and of its public address: one, or none. Default: none.
      * 
      */
     public Optional<Output<List<String>>> zones() {
@@ -485,7 +485,7 @@ public final class SpokeGatewayArgs extends com.pulumi.resources.ResourceArgs {
         }
 
         /**
-         * @param deployerAddresses Public addresses or prefixes from which the deployer reaches the storage account. Everybody else is refused before being asked who they are.
+         * @param deployerAddresses Public addresses or prefixes from which the deployer reaches the storage account. Everybody else is refused before being asked who they are. They do not hold for a deployer that runs in Azure in the same region. Default: none.
          * 
          * @return builder
          * 
@@ -496,7 +496,7 @@ public final class SpokeGatewayArgs extends com.pulumi.resources.ResourceArgs {
         }
 
         /**
-         * @param deployerAddresses Public addresses or prefixes from which the deployer reaches the storage account. Everybody else is refused before being asked who they are.
+         * @param deployerAddresses Public addresses or prefixes from which the deployer reaches the storage account. Everybody else is refused before being asked who they are. They do not hold for a deployer that runs in Azure in the same region. Default: none.
          * 
          * @return builder
          * 
@@ -506,7 +506,7 @@ public final class SpokeGatewayArgs extends com.pulumi.resources.ResourceArgs {
         }
 
         /**
-         * @param deployerAddresses Public addresses or prefixes from which the deployer reaches the storage account. Everybody else is refused before being asked who they are.
+         * @param deployerAddresses Public addresses or prefixes from which the deployer reaches the storage account. Everybody else is refused before being asked who they are. They do not hold for a deployer that runs in Azure in the same region. Default: none.
          * 
          * @return builder
          * 
@@ -718,7 +718,7 @@ public final class SpokeGatewayArgs extends com.pulumi.resources.ResourceArgs {
         }
 
         /**
-         * @param sshSources Private prefixes from which SSH is admitted, such as a bastion&#39;s subnet.
+         * @param sshSources Private prefixes from which SSH is admitted, such as a bastion&#39;s subnet. Default: none.
          * 
          * @return builder
          * 
@@ -729,7 +729,7 @@ public final class SpokeGatewayArgs extends com.pulumi.resources.ResourceArgs {
         }
 
         /**
-         * @param sshSources Private prefixes from which SSH is admitted, such as a bastion&#39;s subnet.
+         * @param sshSources Private prefixes from which SSH is admitted, such as a bastion&#39;s subnet. Default: none.
          * 
          * @return builder
          * 
@@ -739,7 +739,7 @@ public final class SpokeGatewayArgs extends com.pulumi.resources.ResourceArgs {
         }
 
         /**
-         * @param sshSources Private prefixes from which SSH is admitted, such as a bastion&#39;s subnet.
+         * @param sshSources Private prefixes from which SSH is admitted, such as a bastion&#39;s subnet. Default: none.
          * 
          * @return builder
          * 
@@ -812,7 +812,7 @@ public final class SpokeGatewayArgs extends com.pulumi.resources.ResourceArgs {
         }
 
         /**
-         * @param vmSize Size of the machine: one with accelerated networking, Trusted Launch and generation 2. Default: Standard_D2s_v5.
+         * @param vmSize Size of the machine: one of x86-64 with accelerated networking, Trusted Launch and generation 2. Default: Standard_D2s_v5.
          * 
          * @return builder
          * 
@@ -823,7 +823,7 @@ public final class SpokeGatewayArgs extends com.pulumi.resources.ResourceArgs {
         }
 
         /**
-         * @param zones Availability zone of the machine and of its public address: one, or none.
+         * @param zones Availability zone of the machine and of its public address: one, or none. Default: none.
          * 
          * @return builder
          * 
@@ -834,7 +834,7 @@ public final class SpokeGatewayArgs extends com.pulumi.resources.ResourceArgs {
         }
 
         /**
-         * @param zones Availability zone of the machine and of its public address: one, or none.
+         * @param zones Availability zone of the machine and of its public address: one, or none. Default: none.
          * 
          * @return builder
          * 
@@ -844,7 +844,7 @@ public final class SpokeGatewayArgs extends com.pulumi.resources.ResourceArgs {
         }
 
         /**
-         * @param zones Availability zone of the machine and of its public address: one, or none.
+         * @param zones Availability zone of the machine and of its public address: one, or none. Default: none.
          * 
          * @return builder
          * 

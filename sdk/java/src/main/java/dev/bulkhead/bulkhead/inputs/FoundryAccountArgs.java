@@ -82,14 +82,14 @@ public final class FoundryAccountArgs extends com.pulumi.resources.ResourceArgs 
     }
 
     /**
-     * How many agent sessions are expected at one time; each takes an address.
+     * How many agent sessions are expected at one time; each takes an address. Default: it is not judged.
      * 
      */
     @Import(name="sessions")
     private @Nullable Output<Integer> sessions;
 
     /**
-     * @return How many agent sessions are expected at one time; each takes an address.
+     * @return How many agent sessions are expected at one time; each takes an address. Default: it is not judged.
      * 
      */
     public Optional<Output<Integer>> sessions() {
@@ -225,7 +225,7 @@ public final class FoundryAccountArgs extends com.pulumi.resources.ResourceArgs 
         }
 
         /**
-         * @param sessions How many agent sessions are expected at one time; each takes an address.
+         * @param sessions How many agent sessions are expected at one time; each takes an address. Default: it is not judged.
          * 
          * @return builder
          * 
@@ -236,7 +236,7 @@ public final class FoundryAccountArgs extends com.pulumi.resources.ResourceArgs 
         }
 
         /**
-         * @param sessions How many agent sessions are expected at one time; each takes an address.
+         * @param sessions How many agent sessions are expected at one time; each takes an address. Default: it is not judged.
          * 
          * @return builder
          * 

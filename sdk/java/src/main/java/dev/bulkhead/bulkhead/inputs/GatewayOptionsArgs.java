@@ -22,14 +22,14 @@ public final class GatewayOptionsArgs extends com.pulumi.resources.ResourceArgs 
     public static final GatewayOptionsArgs Empty = new GatewayOptionsArgs();
 
     /**
-     * Resolvers that ask on behalf of all agents, with the pin scope shared.
+     * Resolvers that ask on behalf of all agents, as prefixes. Needed for, and only for, the pin scope shared.
      * 
      */
     @Import(name="dnsClients")
     private @Nullable Output<List<String>> dnsClients;
 
     /**
-     * @return Resolvers that ask on behalf of all agents, with the pin scope shared.
+     * @return Resolvers that ask on behalf of all agents, as prefixes. Needed for, and only for, the pin scope shared.
      * 
      */
     public Optional<Output<List<String>>> dnsClients() {
@@ -52,14 +52,14 @@ public final class GatewayOptionsArgs extends com.pulumi.resources.ResourceArgs 
     }
 
     /**
-     * Encrypt the machine&#39;s disks on its host too. Default: false.
+     * Encrypt the machine&#39;s disks on its host too. The subscription must have registered the feature EncryptionAtHost. Default: false.
      * 
      */
     @Import(name="encryptionAtHost")
     private @Nullable Output<Boolean> encryptionAtHost;
 
     /**
-     * @return Encrypt the machine&#39;s disks on its host too. Default: false.
+     * @return Encrypt the machine&#39;s disks on its host too. The subscription must have registered the feature EncryptionAtHost. Default: false.
      * 
      */
     public Optional<Output<Boolean>> encryptionAtHost() {
@@ -112,14 +112,14 @@ public final class GatewayOptionsArgs extends com.pulumi.resources.ResourceArgs 
     }
 
     /**
-     * Private prefixes from which SSH is admitted.
+     * Private prefixes from which SSH is admitted. Default: none.
      * 
      */
     @Import(name="sshSources")
     private @Nullable Output<List<String>> sshSources;
 
     /**
-     * @return Private prefixes from which SSH is admitted.
+     * @return Private prefixes from which SSH is admitted. Default: none.
      * 
      */
     public Optional<Output<List<String>>> sshSources() {
@@ -127,14 +127,14 @@ public final class GatewayOptionsArgs extends com.pulumi.resources.ResourceArgs 
     }
 
     /**
-     * Size of the machine. Default: Standard_D2s_v5.
+     * Size of the machine: one of x86-64 with accelerated networking, Trusted Launch and generation 2. Default: Standard_D2s_v5.
      * 
      */
     @Import(name="vmSize")
     private @Nullable Output<String> vmSize;
 
     /**
-     * @return Size of the machine. Default: Standard_D2s_v5.
+     * @return Size of the machine: one of x86-64 with accelerated networking, Trusted Launch and generation 2. Default: Standard_D2s_v5.
      * 
      */
     public Optional<Output<String>> vmSize() {
@@ -142,14 +142,14 @@ public final class GatewayOptionsArgs extends com.pulumi.resources.ResourceArgs 
     }
 
     /**
-     * Availability zone of the machine: one, or none.
+     * Availability zone of the machine: one, or none. Default: none.
      * 
      */
     @Import(name="zones")
     private @Nullable Output<List<String>> zones;
 
     /**
-     * @return Availability zone of the machine: one, or none.
+     * @return Availability zone of the machine: one, or none. Default: none.
      * 
      */
     public Optional<Output<List<String>>> zones() {
@@ -189,7 +189,7 @@ public final class GatewayOptionsArgs extends com.pulumi.resources.ResourceArgs 
         }
 
         /**
-         * @param dnsClients Resolvers that ask on behalf of all agents, with the pin scope shared.
+         * @param dnsClients Resolvers that ask on behalf of all agents, as prefixes. Needed for, and only for, the pin scope shared.
          * 
          * @return builder
          * 
@@ -200,7 +200,7 @@ public final class GatewayOptionsArgs extends com.pulumi.resources.ResourceArgs 
         }
 
         /**
-         * @param dnsClients Resolvers that ask on behalf of all agents, with the pin scope shared.
+         * @param dnsClients Resolvers that ask on behalf of all agents, as prefixes. Needed for, and only for, the pin scope shared.
          * 
          * @return builder
          * 
@@ -210,7 +210,7 @@ public final class GatewayOptionsArgs extends com.pulumi.resources.ResourceArgs 
         }
 
         /**
-         * @param dnsClients Resolvers that ask on behalf of all agents, with the pin scope shared.
+         * @param dnsClients Resolvers that ask on behalf of all agents, as prefixes. Needed for, and only for, the pin scope shared.
          * 
          * @return builder
          * 
@@ -241,7 +241,7 @@ public final class GatewayOptionsArgs extends com.pulumi.resources.ResourceArgs 
         }
 
         /**
-         * @param encryptionAtHost Encrypt the machine&#39;s disks on its host too. Default: false.
+         * @param encryptionAtHost Encrypt the machine&#39;s disks on its host too. The subscription must have registered the feature EncryptionAtHost. Default: false.
          * 
          * @return builder
          * 
@@ -252,7 +252,7 @@ public final class GatewayOptionsArgs extends com.pulumi.resources.ResourceArgs 
         }
 
         /**
-         * @param encryptionAtHost Encrypt the machine&#39;s disks on its host too. Default: false.
+         * @param encryptionAtHost Encrypt the machine&#39;s disks on its host too. The subscription must have registered the feature EncryptionAtHost. Default: false.
          * 
          * @return builder
          * 
@@ -325,7 +325,7 @@ public final class GatewayOptionsArgs extends com.pulumi.resources.ResourceArgs 
         }
 
         /**
-         * @param sshSources Private prefixes from which SSH is admitted.
+         * @param sshSources Private prefixes from which SSH is admitted. Default: none.
          * 
          * @return builder
          * 
@@ -336,7 +336,7 @@ public final class GatewayOptionsArgs extends com.pulumi.resources.ResourceArgs 
         }
 
         /**
-         * @param sshSources Private prefixes from which SSH is admitted.
+         * @param sshSources Private prefixes from which SSH is admitted. Default: none.
          * 
          * @return builder
          * 
@@ -346,7 +346,7 @@ public final class GatewayOptionsArgs extends com.pulumi.resources.ResourceArgs 
         }
 
         /**
-         * @param sshSources Private prefixes from which SSH is admitted.
+         * @param sshSources Private prefixes from which SSH is admitted. Default: none.
          * 
          * @return builder
          * 
@@ -356,7 +356,7 @@ public final class GatewayOptionsArgs extends com.pulumi.resources.ResourceArgs 
         }
 
         /**
-         * @param vmSize Size of the machine. Default: Standard_D2s_v5.
+         * @param vmSize Size of the machine: one of x86-64 with accelerated networking, Trusted Launch and generation 2. Default: Standard_D2s_v5.
          * 
          * @return builder
          * 
@@ -367,7 +367,7 @@ public final class GatewayOptionsArgs extends com.pulumi.resources.ResourceArgs 
         }
 
         /**
-         * @param vmSize Size of the machine. Default: Standard_D2s_v5.
+         * @param vmSize Size of the machine: one of x86-64 with accelerated networking, Trusted Launch and generation 2. Default: Standard_D2s_v5.
          * 
          * @return builder
          * 
@@ -377,7 +377,7 @@ public final class GatewayOptionsArgs extends com.pulumi.resources.ResourceArgs 
         }
 
         /**
-         * @param zones Availability zone of the machine: one, or none.
+         * @param zones Availability zone of the machine: one, or none. Default: none.
          * 
          * @return builder
          * 
@@ -388,7 +388,7 @@ public final class GatewayOptionsArgs extends com.pulumi.resources.ResourceArgs 
         }
 
         /**
-         * @param zones Availability zone of the machine: one, or none.
+         * @param zones Availability zone of the machine: one, or none. Default: none.
          * 
          * @return builder
          * 
@@ -398,7 +398,7 @@ public final class GatewayOptionsArgs extends com.pulumi.resources.ResourceArgs 
         }
 
         /**
-         * @param zones Availability zone of the machine: one, or none.
+         * @param zones Availability zone of the machine: one, or none. Default: none.
          * 
          * @return builder
          * 
