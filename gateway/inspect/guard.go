@@ -47,13 +47,14 @@ type guard struct {
 	seen  int   // bytes of a head that were looked at
 	left  int64 // of a body or chunk
 	eof   error // of the connection, or of our patience with it
+	owed  owed
 
 	mu    sync.Mutex
 	heads []head // of requests that were delivered, for the handler to take
 }
 
 func newGuard(c net.Conn) *guard {
-	return &guard{Conn: c, state: (*guard).readHead}
+	return &guard{Conn: c, state: (*guard).readHead, owed: newOwed()}
 }
 
 // standIn is delivered in place of a malformed request.
@@ -66,6 +67,9 @@ var errMore = errors.New("more bytes needed")
 func (g *guard) Read(b []byte) (int, error) {
 	for len(g.out) == 0 {
 		if g.eof != nil {
+			if errors.Is(g.eof, io.EOF) {
+				return 0, g.owed.end()
+			}
 			return 0, g.eof
 		}
 		err := errMore
@@ -202,8 +206,16 @@ func (g *guard) readHead() error {
 		g.state = (*guard).readChunkSize
 	case h.length > 0:
 		g.left, g.state = h.length, (*guard).readBody
+	default:
+		g.owed.add(1)
 	}
 	return nil
+}
+
+// whole ends a request; another may follow.
+func (g *guard) whole() {
+	g.owed.add(1)
+	g.state = (*guard).readHead
 }
 
 func (g *guard) readAny() error {
@@ -214,7 +226,7 @@ func (g *guard) readAny() error {
 func (g *guard) readBody() error {
 	g.take()
 	if g.left == 0 {
-		g.state = (*guard).readHead
+		g.whole()
 	}
 	return nil
 }
@@ -301,7 +313,7 @@ func (g *guard) readTrailer() error {
 			return errFraming
 		}
 	} else {
-		g.state = (*guard).readHead
+		g.whole()
 	}
 	g.deliver(n)
 	return nil

@@ -43,6 +43,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		defer f.handlers.Done()
 		x.head = headOf(r)
 	} else {
+		defer f.guard.owed.add(-1)
 		var ok bool
 		if x.head, ok = f.guard.next(); !ok {
 			x.head.err = errHead("more requests than were sent")

@@ -120,11 +120,11 @@ func start(t *testing.T, g *fakeGate) net.Conn {
 		client.Close()
 		select {
 		case <-done:
-		case <-time.After(10 * time.Second):
+		case <-time.After(patience):
 			t.Error("the flow does not end with its connection")
 		}
 	})
-	_ = client.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = client.SetDeadline(time.Now().Add(patience))
 	return client
 }
 

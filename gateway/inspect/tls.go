@@ -171,6 +171,7 @@ func (s *Server) ServeTLS(ctx context.Context, client net.Conn, facts policy.Flo
 		return
 	}
 	f.guard = newGuard(tc)
+	defer context.AfterFunc(ctx, func() { f.guard.Close() })()
 	f.serveOn(ctx, s, s.conns, &guardedFlow{guard: f.guard, flow: f})
 }
 

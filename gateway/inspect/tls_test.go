@@ -158,15 +158,25 @@ func echo(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, "%s %s %s %s %q", r.Proto, r.Method, r.Host, r.RequestURI, body)
 }
 
+// patience ends what would hang, on a machine however loaded.
+const patience = 5 * time.Minute
+
 // raw opens a flow that will be decrypted.
 func (r *rig) raw(t testing.TB) net.Conn {
+	t.Helper()
+	client, _ := r.within(t, context.Background())
+	return client
+}
+
+// within opens a flow that ends with a context, and tells when it has.
+func (r *rig) within(t testing.TB, ctx context.Context) (client net.Conn, ended <-chan struct{}) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	client, err := net.Dial("tcp", ln.Addr().String())
+	client, err = net.Dial("tcp", ln.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,14 +186,16 @@ func (r *rig) raw(t testing.TB) net.Conn {
 	}
 	r.flows.Add(1)
 	facts := policy.Flow{Src: r.source, Port: 443, Name: site}
+	over := make(chan struct{})
 	go func() {
 		defer r.flows.Done()
+		defer close(over)
 		defer server.Close() // what the enforcer does in the end
-		r.server.ServeTLS(context.Background(), server, facts, r.gate)
+		r.server.ServeTLS(ctx, server, facts, r.gate)
 	}()
 	t.Cleanup(func() { client.Close() })
-	_ = client.SetDeadline(time.Now().Add(60 * time.Second))
-	return client
+	_ = client.SetDeadline(time.Now().Add(patience))
+	return client, over
 }
 
 func (r *rig) dial(t testing.TB, protos ...string) *tls.Conn {

@@ -73,6 +73,8 @@ type Readiness struct {
 	Decryption *Decryption `json:"decryption,omitempty"`
 	// Budgets says why budgets may grant nothing, or less than they hold.
 	Budgets string `json:"budgets,omitempty"`
+	// Egress are the names that the gateway itself should reach and that do not resolve, with what was answered.
+	Egress []string `json:"egress,omitempty"`
 	// Attestation is how the reports to the deployer go; absent where there are none.
 	Attestation *Attestation `json:"attestation,omitempty"`
 	// AuditKey is the fingerprint of the key that signs the audit's checkpoints.
@@ -104,6 +106,7 @@ func (s *Server) readiness() Readiness {
 	}
 	r.Ruleset.Error = s.refused()
 	r.Attestation = s.attestation.Load()
+	r.Egress = s.unresolved.list()
 	_, r.Pins = s.pins.Len()
 	r.Decryption = s.decryption()
 	if err := s.budgets.Ready(); err != nil {

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -15,7 +16,7 @@ import (
 // egressRefresh is how often names in `egress` are asked for again.
 const egressRefresh = time.Minute
 
-// egressAgain is how long a name that did not resolve waits.
+// egressAgain is how long a name that did not resolve waits at first.
 const egressAgain = 5 * time.Second
 
 // egressFirst bounds how long the start waits for the names.
@@ -26,7 +27,7 @@ const egressFirst = 3 * time.Second
 func (s *Server) firstEgress(ctx context.Context) []netip.Prefix {
 	ctx, cancel := context.WithTimeout(ctx, egressFirst)
 	defer cancel()
-	s.egress, _ = s.findEgress(ctx)
+	s.egress = s.findEgress(ctx)
 	return s.egress
 }
 
@@ -37,17 +38,17 @@ func (s *Server) resolveEgress(ctx context.Context) {
 		return
 	}
 	for {
-		allowed, complete := s.findEgress(ctx)
+		allowed, told := s.findEgress(ctx), true
 		if !slices.Equal(allowed, s.egress) {
 			if err := s.table.SetEgress(allowed); err != nil {
 				s.log.Warn("egress of the gateway is not up to date", "error", err)
-				complete = false
+				told = false
 			} else {
 				s.egress = allowed
 			}
 		}
-		wait := egressRefresh
-		if !complete {
+		wait := s.unresolved.wait()
+		if !told {
 			wait = egressAgain
 		}
 		select {
@@ -59,36 +60,41 @@ func (s *Server) resolveEgress(ctx context.Context) {
 }
 
 // findEgress returns the prefixes and the addresses of the names that the configuration allows
-// the gateway itself, and whether every name has one.
-func (s *Server) findEgress(ctx context.Context) (allowed []netip.Prefix, complete bool) {
-	complete = true
+// the gateway itself, and notes the names that have none.
+func (s *Server) findEgress(ctx context.Context) (allowed []netip.Prefix) {
+	without := map[string]error{}
 	for _, e := range s.cfg.Destinations() {
 		if e.Name == "" {
 			allowed = append(allowed, e.Prefix)
 			continue
 		}
 		addrs, err := s.lookup(ctx, e.Name)
-		if err != nil || len(addrs) == 0 {
-			s.log.Warn("egress name does not resolve", "name", e.Name, "error", err)
-			complete = false
+		if err != nil {
+			without[e.Name] = err
 		}
 		allowed = append(allowed, addrs...)
 	}
+	if !errors.Is(ctx.Err(), context.Canceled) { // the end of the gateway is no answer
+		s.unresolved.found(without, s.log)
+	}
 	slices.SortFunc(allowed, netip.Prefix.Compare)
-	return slices.Compact(allowed), complete
+	return slices.Compact(allowed)
 }
 
 // lookup asks the upstream resolvers in turn for the IPv4 addresses of a name, until one knows
-// whether it has any.
+// whether it has any. Without one, the error says what was answered.
 func (s *Server) lookup(ctx context.Context, name string) (out []netip.Prefix, err error) {
 	q := new(dns.Msg).SetQuestion(dns.Fqdn(name), dns.TypeA)
 	for _, u := range s.cfg.DNS.Upstream {
-		var m *dns.Msg
-		if m, _, err = new(dns.Client).ExchangeContext(ctx, q, u.String()); err != nil {
+		m, _, asked := new(dns.Client).ExchangeContext(ctx, q, u.String())
+		switch {
+		case asked != nil:
+			err = fmt.Errorf("no answer: %w", asked)
 			continue
-		}
-		if m.Rcode != dns.RcodeSuccess && m.Rcode != dns.RcodeNameError {
-			err = fmt.Errorf("%s answers %s", u, dns.RcodeToString[m.Rcode])
+		case m.Rcode == dns.RcodeNameError:
+			return nil, fmt.Errorf("NXDOMAIN from %s: there is no such name", u)
+		case m.Rcode != dns.RcodeSuccess: // another may do better
+			err = fmt.Errorf("%s from %s", dns.RcodeToString[m.Rcode], u)
 			continue
 		}
 		for _, rr := range m.Answer {
@@ -97,6 +103,9 @@ func (s *Server) lookup(ctx context.Context, name string) (out []netip.Prefix, e
 					out = append(out, netip.PrefixFrom(addr, 32))
 				}
 			}
+		}
+		if len(out) == 0 {
+			return nil, fmt.Errorf("no IPv4 address in the answer of %s", u)
 		}
 		return out, nil
 	}

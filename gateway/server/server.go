@@ -71,6 +71,7 @@ type Server struct {
 	rejections *ca.Rejections
 	origins    origins
 	egress     []netip.Prefix // what the gateway itself may reach, as last told to the kernel
+	unresolved unresolved     // names among it without an address
 	budgets    *budget.Ledger
 	pins       *pin.Store
 	table      *packet.Table

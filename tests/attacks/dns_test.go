@@ -124,6 +124,25 @@ func TestTunnel(t *testing.T) {
 		}
 		s.sealed(t)
 	})
+	t.Run("labels that are spelt with escapes", func(t *testing.T) {
+		// On the wire a label may hold any byte, a dot too (RFC 2181, section 11): text and wire then
+		// disagree about where the labels are.
+		for _, label := range []string{`data\.out`, `data\000`, `data\032out`, `data\\`, `\255data`, `*`, `-data`} {
+			got := ask(t, s.invoice, "udp", lab.GatewayAddr, label+".wild.example")
+			if got.what != blocked || got.reason != string(policy.ReasonNoName) {
+				t.Errorf("%s: %q (%s)", label, got.what, got.detail)
+			}
+		}
+		y := s.target(t)
+		escaped := strings.Replace(y.name, ".", `\.`, 1)
+		if got := ask(t, s.invoice, "udp", lab.GatewayAddr, escaped); got.what != blocked {
+			t.Errorf("%s: %q (%s)", escaped, got.what, got.detail)
+		}
+		if got := ask(t, s.invoice, "udp", lab.GatewayAddr, y.name); got.what != reached {
+			t.Errorf("the twin saw %q (%s)", got.what, got.detail)
+		}
+		s.sealed(t)
+	})
 	t.Run("AAAA and HTTPS", func(t *testing.T) {
 		y := s.target(t)
 		for _, qtype := range []uint16{dns.TypeAAAA, dns.TypeHTTPS, dns.TypeSVCB} {

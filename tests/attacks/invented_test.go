@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/miekg/dns"
+	"github.com/vishvananda/netlink"
 
 	"github.com/bulkhead-dev/bulkhead/gateway/policy"
 	"github.com/bulkhead-dev/bulkhead/tests/lab"
@@ -56,6 +57,20 @@ func TestSharedAddress(t *testing.T) {
 	s.play(t, bypass{name: "by a permitted name that was not asked for", try: at(b.name), want: denied,
 		event: named(a.tls(), b.name, byInternet, policy.ReasonAddressMismatch), permits: []netip.AddrPort{a.tls()},
 		twin: func(t *testing.T) sight { s.resolve(t, s.invoice, b.name); return at(b.name)(t) }})
+
+	// An alias on the way to the address is permitted as well, and was not asked for either.
+	d, e := s.target(t), s.target(t)
+	if err := s.Upstream.Set(d.name+". 60 IN CNAME "+e.name+".", e.name+". 60 IN A "+d.addr.String()); err != nil {
+		t.Fatal(err)
+	}
+	s.resolve(t, s.invoice, d.name)
+	through := func(name string) func(*testing.T) sight {
+		return func(t *testing.T) sight {
+			return s.handshake(t, s.invoice, d.tls(), &tls.Config{ServerName: name}, nil)
+		}
+	}
+	s.play(t, bypass{name: "by the alias of the name that was asked for", try: through(e.name), want: denied,
+		event: named(d.tls(), e.name, byInternet, policy.ReasonAddressMismatch), permits: []netip.AddrPort{d.tls()}, twin: through(d.name)})
 
 	// `sni: optional` lets a nameless flow pass where all names of the address are the rule's.
 	registry := netip.AddrPortFrom(lab.Registry, 443)
@@ -182,4 +197,49 @@ func TestSourcePort(t *testing.T) {
 				return throw(t, s.invoice, ip4{src: me, dst: infra.Addr(), proto: policy.UDP, payload: udp(from, infra, []byte(loot))})
 			}})
 	}
+}
+
+// TestRedirect has the gateway told, as by its router, to send others' packets another way (RFC 792, Redirect).
+func TestRedirect(t *testing.T) {
+	s := shared.open(t)
+	s.openInfra(t)
+	me, router := s.invoice.Addr, netip.MustParseAddr("10.20.0.1")
+	from := netip.AddrPortFrom(me, 43400)
+	flow := ip4{src: me, dst: infra.Addr(), proto: policy.UDP, payload: udp(from, infra, []byte("open"))}
+	twin := func() {
+		t.Helper()
+		if got := throw(t, s.invoice, flow); got.what != reached {
+			t.Fatalf("the flow saw %q", got.what)
+		}
+	}
+	way := func() (via string) {
+		t.Helper()
+		if err := s.Host(lab.Gateway).Do(func() error {
+			routes, err := netlink.RouteGet(infra.Addr().AsSlice())
+			if err == nil {
+				via = routes[0].Gw.String()
+			}
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return via
+	}
+	twin()
+	before := way()
+	// What left the gateway for that flow, as its router would quote it; and what the agent sent.
+	masqueraded := ip4{src: lab.GatewayAddr, dst: infra.Addr(), proto: policy.UDP, payload: udp(netip.AddrPortFrom(lab.GatewayAddr, from.Port()), infra, []byte("open"))}
+	instead := netip.MustParseAddr("10.20.0.66").As4()
+	for _, src := range []netip.Addr{router, me} {
+		for _, quoted := range []ip4{masqueraded, flow} {
+			for code := range byte(4) {
+				send(t, s.invoice, ip4{src: src, dst: lab.GatewayAddr, proto: policy.ICMP, payload: icmp(5, code, append(instead[:], quoted.bytes()...))})
+			}
+		}
+	}
+	twin() // and behind them, in order, the flow goes on
+	if after := way(); after != before {
+		t.Errorf("to %s by way of %s, before %s", infra.Addr(), after, before)
+	}
+	s.sealed(t)
 }

@@ -12,11 +12,10 @@ import (
 // autobahn are the cases of the Autobahn test suite (github.com/crossbario/autobahn-testsuite) that
 // are run: framing, pings, reserved bits, opcodes, fragments, UTF-8, closing, and large messages in whole;
 // of compression the first group in whole, and of the others, which repeat a thousand messages with
-// other sizes and windows, one each. Groups 13.2 and 13.5 to 13.7 are left out: the runner ends with an error of its own
-// in them (kosoku 0.1.0, "Strings must be encoded before hashing").
+// other sizes, windows and offers, one each.
 var autobahn = []string{
 	"1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "9.*", "10.*",
-	"12.1.*", "12.2.1", "12.3.1", "12.4.1", "12.5.1", "13.1.1", "13.3.1", "13.4.1",
+	"12.1.*", "12.2.1", "12.3.1", "12.4.1", "12.5.1", "13.1.1", "13.2.1", "13.3.1", "13.4.1", "13.5.1", "13.6.1", "13.7.1",
 }
 
 // TestWebSocketConformance holds a server to the Autobahn cases through the gateway, run by kosoku

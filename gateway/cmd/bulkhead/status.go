@@ -115,6 +115,9 @@ func printStatus(w io.Writer, r *server.Readiness) {
 	if r.Budgets != "" {
 		fmt.Fprintf(w, "budgets    %s\n", r.Budgets)
 	}
+	for _, e := range r.Egress {
+		fmt.Fprintf(w, "egress     cannot be reached, %s\n", e)
+	}
 	if a := r.Attestation; a != nil && a.Error != "" {
 		fmt.Fprintf(w, "reports    cannot be written: %s\n", a.Error)
 	}

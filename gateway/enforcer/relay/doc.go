@@ -17,6 +17,10 @@
 //     bytes flow and gives back, empty, when the source has no more. A loop lends no
 //     more than maxPipes; a direction that gets none copies.
 //
+// Urgent data (RFC 9293, section 3.8.5) is passed on without its urgent byte, as sockets do that have not
+// asked for it. A read stops before that byte, and splice does not get past it: a direction in which there was
+// one is copied, until the source says that it is empty.
+//
 // A FIN is passed on as a FIN, so half-closed connections work, and a RST as a RST. One
 // turn of a pair is bounded in bytes, so a fast one cannot starve the others.
 package relay

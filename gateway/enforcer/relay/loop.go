@@ -16,7 +16,7 @@ const (
 	wakeSlot = -1
 	// interest is what each socket is watched for. Room to write is added to it by the
 	// first write that finds none: most sockets never fill.
-	interest = unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLET
+	interest = unix.EPOLLIN | unix.EPOLLPRI | unix.EPOLLRDHUP | unix.EPOLLET
 )
 
 // loop is one epoll and the pairs that it drives.

@@ -30,6 +30,7 @@ type end struct {
 	writable bool
 	awaited  bool // EPOLLOUT is asked for
 	finished bool // the peer's FIN is in the socket, behind the data
+	urgent   bool // the peer has sent urgent data
 	failed   bool // by a RST or a timeout
 }
 
@@ -58,7 +59,10 @@ func (p *Pair) watch(op, side int, events uint32) error {
 // call would wait.
 func (p *Pair) note(side int, events uint32) {
 	e := &p.ends[side]
-	if events&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+	if events&unix.EPOLLPRI != 0 {
+		e.urgent = true
+	}
+	if events&(unix.EPOLLIN|unix.EPOLLPRI|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
 		e.readable = true
 	}
 	if events&(unix.EPOLLOUT|unix.EPOLLHUP|unix.EPOLLERR) != 0 {

@@ -33,7 +33,7 @@ func (p *Pair) pump(side int, budget *int) error {
 			return nil
 		case d.first != nil:
 			n, err = p.push(1-side, d)
-		case d.moved >= copyBytes && p.borrow(d):
+		case d.moved >= copyBytes && !src.urgent && p.borrow(d):
 			n, err = p.fill(side, d)
 		default:
 			n, err = p.copy(side, d)
@@ -67,7 +67,7 @@ func (p *Pair) copy(side int, d *direction) (int, error) {
 	}
 	d.moved += int64(m)
 	d.used(m)
-	if m == n && n < len(buf) && !src.finished {
+	if m == n && n < len(buf) && !src.finished && !src.urgent {
 		src.readable = false // a short read emptied it; what comes later is a new edge
 	}
 	return m, nil
