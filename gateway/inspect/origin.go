@@ -229,9 +229,12 @@ func (o *upstream) close() {
 }
 
 // transport is the only way of a decrypted flow's requests to the outside.
-func (o *upstream) transport() *http.Transport {
+func (o *upstream) transport(h2 bool) *http.Transport {
 	t := newTransport(nil)
 	t.DialContext, t.DialTLSContext = refuseDial, o.connect
+	if !h2 {
+		return t
+	}
 	t.ForceAttemptHTTP2 = true
 	t.HTTP2 = &http.HTTP2Config{
 		StrictMaxConcurrentRequests: true, // wait for the origin rather than dial again

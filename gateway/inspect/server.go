@@ -47,7 +47,8 @@ type Server struct {
 
 	sessions   sessions
 	decryption Decryption
-	front      *tls.Config // nil: nothing is decrypted
+	front      *tls.Config            // nil: nothing is decrypted
+	fronts     map[string]*tls.Config // by the protocol that clients are answered with
 	trust      *trust
 }
 

@@ -179,7 +179,9 @@ func (r *rig) raw(t testing.TB) net.Conn {
 	go func() {
 		defer r.flows.Done()
 		defer server.Close() // what the enforcer does in the end
-		r.server.ServeTLS(context.Background(), server, facts, r.gate)
+		if serve := r.server.ServeTLS(context.Background(), server, facts, r.gate); serve != nil {
+			serve()
+		}
 	}()
 	t.Cleanup(func() { client.Close() })
 	_ = client.SetDeadline(time.Now().Add(60 * time.Second))
