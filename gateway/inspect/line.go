@@ -239,7 +239,7 @@ func (c *call) cause(r *http.Request, err error) error {
 // send writes the request.
 func (c *call) send(r *http.Request) error {
 	w := lineWriters.Get().(*bufio.Writer)
-	w.Reset(c.conn)
+	w.Reset(outgoing{c.conn})
 	defer func() {
 		w.Reset(nil)
 		lineWriters.Put(w)
@@ -256,6 +256,15 @@ func (c *call) send(r *http.Request) error {
 		return err
 	}
 	return w.Flush()
+}
+
+// outgoing lets a long body pass in pieces as large as the records of TLS, not as the buffer of its header.
+type outgoing struct{ io.Writer }
+
+func (o outgoing) ReadFrom(r io.Reader) (int64, error) {
+	buf := copyBuffers.Get().(*[32 << 10]byte)
+	defer copyBuffers.Put(buf)
+	return io.CopyBuffer(struct{ io.Writer }{o.Writer}, r, buf[:])
 }
 
 // awaited is a body that waits for 100 (Continue), for a while, after the header has been sent.

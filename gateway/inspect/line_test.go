@@ -277,3 +277,42 @@ func TestCloseWhileReading(t *testing.T) {
 		t.Error("the rest came from nowhere")
 	}
 }
+
+// writes counts them.
+type writes struct {
+	net.Conn
+	n atomic.Int64
+}
+
+func (p *writes) Write(b []byte) (int, error) {
+	p.n.Add(1)
+	return p.Conn.Write(b)
+}
+
+// A long body goes in pieces of the size of TLS records, not of a header's buffer.
+func TestLongBodyInLargePieces(t *testing.T) {
+	const size = 1 << 20
+	client, server := net.Pipe()
+	defer server.Close()
+	p := &writes{Conn: client}
+	l := &line{dial: func(context.Context) (net.Conn, error) { return p, nil }}
+	go func() {
+		r, err := http.ReadRequest(bufio.NewReader(server))
+		if err != nil {
+			return
+		}
+		_, _ = io.Copy(io.Discard, r.Body)
+		_, _ = io.WriteString(server, "HTTP/1.1 204 No Content\r\n\r\n")
+	}()
+	r, err := http.NewRequest(http.MethodPost, "http://good.example/", io.LimitReader(zeros{}, size))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.ContentLength = size
+	if _, err := l.RoundTrip(r); err != nil {
+		t.Fatal(err)
+	}
+	if n := p.n.Load(); n > size/(16<<10) {
+		t.Errorf("%d pieces", n)
+	}
+}
