@@ -93,8 +93,7 @@ func (f *flow) decideName(ctx context.Context, facts policy.Flow, p *peeked) (ha
 	v := f.admit(func() verdict { return f.srv.judge(ctx, facts) })
 	message := ""
 	if v.Permitted() && f.srv.decrypts(&v.Decision, &facts) {
-		f.serveTLS(ctx, v, p)
-		return false
+		return f.serveTLS(ctx, v, p)
 	}
 	if v.Permitted() && f.srv.needsRequests(&v.Decision, facts.Wire) {
 		v = v.refuseRule(policy.ReasonNotReady)

@@ -16,17 +16,17 @@ import (
 // serveHTTP hands a plain HTTP connection over. Its first permitted request opens the
 // flow; from then on it is that name's.
 func (f *flow) serveHTTP(ctx context.Context, facts policy.Flow, p *peeked) {
-	client := &counted{Conn: f.client, peeked: p.data}
+	client := &counted{Conn: f.client, peeked: p.take()}
 	g := &httpGate{flow: f, client: client, facts: facts}
 	f.srv.opt.HTTP.ServeFlow(ctx, client, facts, g)
-	g.end(client, "")
+	g.end()
 }
 
 // end writes down the end of a flow that was opened.
-func (g *httpGate) end(client *counted, message string) {
-	client.settle()
+func (g *httpGate) end() {
+	g.client.settle()
 	if open := g.opened(); open != nil {
-		g.flow.closed(*open, client.out.Load(), client.in.Load(), message)
+		g.flow.closed(*open, g.client.out.Load(), g.client.in.Load(), "")
 	}
 }
 
@@ -202,10 +202,10 @@ func (g *httpGate) Dial(ctx context.Context) (net.Conn, error) {
 // are counted. Requests have to be parsed anyway, so there is no splicing to lose.
 type counted struct {
 	net.Conn // its fast paths, which would escape the count, stay hidden
-	peeked   []byte
 	out, in  atomic.Int64
 
 	mu      sync.Mutex
+	peeked  *peeked
 	account *account // that what is read from now on is charged to; nil: none
 	left    int64
 	until   time.Time
@@ -264,17 +264,27 @@ func (c *counted) payLocked(n int64) error {
 func (c *counted) settle() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.peeked.release()
 	if c.account != nil {
 		c.account.close(c.left)
 		c.account = nil
 	}
 }
 
+// again reads what was peeked, which is given back with its last byte.
+func (c *counted) again(b []byte) (n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n = copy(b, c.peeked.data); n > 0 {
+		if c.peeked.data = c.peeked.data[n:]; len(c.peeked.data) == 0 {
+			c.peeked.release()
+		}
+	}
+	return n
+}
+
 func (c *counted) Read(b []byte) (n int, err error) {
-	if len(c.peeked) > 0 {
-		n = copy(b, c.peeked)
-		c.peeked = c.peeked[n:]
-	} else {
+	if n = c.again(b); n == 0 {
 		n, err = c.Conn.Read(b)
 	}
 	if payErr := c.pay(n); payErr != nil {

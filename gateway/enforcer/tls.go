@@ -8,11 +8,11 @@ import (
 	"github.com/bulkhead-dev/bulkhead/gateway/policy"
 )
 
-// TLS ends the TLS of a flow whose name is permitted, and serves its requests until it
-// ends. Where it fails before it has sent anything it leaves the client open, to be refused
-// with an alert.
+// TLS ends the TLS of a flow whose name is permitted, and returns what serves its requests until
+// it ends; nil where the handshake failed. Where it fails before it has sent anything it leaves the
+// client open, to be refused with an alert.
 type TLS interface {
-	ServeTLS(ctx context.Context, client net.Conn, facts policy.Flow, gate Gate)
+	ServeTLS(ctx context.Context, client net.Conn, facts policy.Flow, gate Gate) (serve func())
 }
 
 // decrypts reports whether a permitted flow is to be decrypted. Without a name there is nothing
@@ -48,16 +48,31 @@ func (f *flow) goesOn(d *policy.Decision, facts *policy.Flow) bool {
 }
 
 // serveTLS hands a TLS flow over, from its first byte on. Its permit, by name, is written down before
-// its destination is dialled; each request is then judged.
-func (f *flow) serveTLS(ctx context.Context, v verdict, p *peeked) {
-	client := &counted{Conn: f.client, peeked: p.data}
+// its destination is dialled; each request is then judged. Handshakes need far more stack than the
+// connection's long wait for its end, which therefore is another goroutine's: a small one for as
+// long as the connection lives, while the large one goes on to the next.
+func (f *flow) serveTLS(ctx context.Context, v verdict, p *peeked) (handed bool) {
+	client := &counted{Conn: f.client, peeked: p.take()}
 	g := &httpGate{flow: f, client: client, facts: v.facts, named: &v}
-	f.srv.opt.TLS.ServeTLS(ctx, client, v.facts, g)
-	if g.failed && client.in.Load() == 0 {
-		alert(f.client)
+	serve := f.srv.opt.TLS.ServeTLS(ctx, client, v.facts, g)
+	if serve == nil {
+		g.endTLS()
+		return false
 	}
-	g.end(client, "")
-	f.withdraw()
+	go f.own(func() bool {
+		serve()
+		g.endTLS()
+		return false
+	})
+	return true
+}
+
+func (g *httpGate) endTLS() {
+	if g.failed && g.client.in.Load() == 0 {
+		alert(g.flow.client)
+	}
+	g.end()
+	g.flow.withdraw()
 }
 
 // opening is the verdict that a flow is open by. A decrypted flow is opened by its name, when its

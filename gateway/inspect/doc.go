@@ -6,7 +6,8 @@
 // no folded lines, nothing after the method but what RFC 9112 says. The
 // standard library's server, which is lenient in places, then parses what is left,
 // with its limits and deadlines. Requests of HTTP/2 are held to the same by headOf. goproxy carries the
-// judged request to the origin and the answer back, WebSocket upgrades included.
+// judged request to the origin and the answer back, WebSocket upgrades included: over HTTP/2 by the
+// standard library's transport, over HTTP/1 by a [line].
 //
 // A plain request may name any host it likes: its connection is dialled to the flow's
 // original destination, only after the name has been judged and found pinned

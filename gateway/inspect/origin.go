@@ -182,7 +182,7 @@ func (o *upstream) dial(ctx context.Context, protocols []string) (*tls.Conn, err
 }
 
 // connect gives the transport its connection: the first, or another like it.
-func (o *upstream) connect(ctx context.Context, _, _ string) (net.Conn, error) {
+func (o *upstream) connect(ctx context.Context) (net.Conn, error) {
 	o.mu.Lock()
 	conn, protocol := o.first, o.protocol
 	o.first = nil
@@ -228,17 +228,27 @@ func (o *upstream) close() {
 	}
 }
 
-// transport is the only way of a decrypted flow's requests to the outside.
-func (o *upstream) transport() *http.Transport {
-	t := newTransport(nil)
-	t.DialContext, t.DialTLSContext = refuseDial, o.connect
-	t.ForceAttemptHTTP2 = true
-	t.HTTP2 = &http.HTTP2Config{
-		StrictMaxConcurrentRequests: true, // wait for the origin rather than dial again
-		// Eight answers that their client does not take hold up the others of the flow.
-		MaxReceiveBufferPerConnection: 8 << 20,
-		MaxReceiveBufferPerStream:     1 << 20,
-		MaxReadFrameSize:              64 << 10,
+// transport is the way of a decrypted flow's requests to its origin.
+func (o *upstream) transport(h2 bool) transport {
+	if !h2 {
+		return &line{dial: o.connect}
 	}
-	return t
+	return &http.Transport{
+		DialContext:            refuseDial,
+		DialTLSContext:         func(ctx context.Context, _, _ string) (net.Conn, error) { return o.connect(ctx) },
+		DisableCompression:     true, // answers pass as they are
+		MaxConnsPerHost:        1,
+		MaxIdleConnsPerHost:    1,
+		IdleConnTimeout:        idleTimeout,
+		ExpectContinueTimeout:  continueTimeout,
+		MaxResponseHeaderBytes: maxResponseHeader,
+		ForceAttemptHTTP2:      true,
+		HTTP2: &http.HTTP2Config{
+			StrictMaxConcurrentRequests: true, // wait for the origin rather than dial again
+			// Eight answers that their client does not take hold up the others of the flow.
+			MaxReceiveBufferPerConnection: 8 << 20,
+			MaxReceiveBufferPerStream:     1 << 20,
+			MaxReadFrameSize:              64 << 10,
+		},
+	}
 }

@@ -47,7 +47,8 @@ type Server struct {
 
 	sessions   sessions
 	decryption Decryption
-	front      *tls.Config // nil: nothing is decrypted
+	front      *tls.Config            // nil: nothing is decrypted
+	fronts     map[string]*tls.Config // by the protocol that clients are answered with
 	trust      *trust
 }
 
@@ -103,7 +104,7 @@ func (s *Server) Close() error {
 func (s *Server) ServeFlow(ctx context.Context, client net.Conn, facts policy.Flow, gate Gate) {
 	g := newGuard(client)
 	f := &flow{guard: g, gate: gate, scheme: "http", source: facts.Src, port: facts.Port, ended: make(chan struct{})}
-	f.transport = newTransport(gate)
+	f.transport = &line{dial: gate.Dial}
 	defer f.transport.CloseIdleConnections()
 	defer g.Close()
 	stop := context.AfterFunc(ctx, func() { g.Close() })
@@ -130,7 +131,7 @@ type flow struct {
 	scheme    string
 	source    netip.Addr
 	port      uint16
-	transport *http.Transport
+	transport transport
 	// authority is the connection's for good: on TLS the server name, else that of the first
 	// permitted request.
 	authority *authority
@@ -175,20 +176,11 @@ func (w logWriter) Write(b []byte) (int, error) {
 
 func (w logWriter) Printf(format string, args ...any) { w("http: "+strings.TrimSpace(format), args...) }
 
-// newTransport returns the only way of one flow's requests to the outside: whatever
-// the URL says, to the flow's destination. Connections are never shared between
-// flows, for each is dialled for one agent.
-func newTransport(gate Gate) *http.Transport {
-	return &http.Transport{
-		DialContext:            func(ctx context.Context, _, _ string) (net.Conn, error) { return gate.Dial(ctx) },
-		DialTLSContext:         refuseDial,
-		DisableCompression:     true, // answers pass as they are
-		MaxConnsPerHost:        1,
-		MaxIdleConnsPerHost:    1,
-		IdleConnTimeout:        idleTimeout,
-		ExpectContinueTimeout:  time.Second,
-		MaxResponseHeaderBytes: maxResponseHeader,
-	}
+// transport is the only way of one flow's requests to the outside: whatever the URL says, to the
+// flow's destination. Connections are never shared between flows, for each is dialled for one agent.
+type transport interface {
+	http.RoundTripper
+	CloseIdleConnections()
 }
 
 var errSwitched = errors.New("the origin switched to a protocol that was not asked for")

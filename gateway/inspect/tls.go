@@ -53,6 +53,21 @@ func (s *Server) Decrypt(d Decryption) {
 	s.decryption = d
 	s.trust = newTrust(d.OriginCAs)
 	s.front = &tls.Config{MinVersion: tls.VersionTLS12, GetConfigForClient: s.configFor}
+	s.fronts = map[string]*tls.Config{}
+	for _, proto := range []string{"", protoHTTP1, protoH2} {
+		c := &tls.Config{
+			MinVersion:     tls.VersionTLS12,
+			GetCertificate: func(h *tls.ClientHelloInfo) (*tls.Certificate, error) { return h.Conn.(*greeting).leaf, nil },
+			WrapSession:    s.wrapSession, UnwrapSession: s.unwrapSession,
+		}
+		if proto != "" {
+			c.NextProtos = []string{proto}
+		}
+		if proto == protoH2 { // RFC 9113, section 9.2.2, and appendix A
+			c.CipherSuites = authenticated
+		}
+		s.fronts[proto] = c
+	}
 }
 
 // configFor answers a ClientHello. The origin is asked first, so that the client is
@@ -65,18 +80,8 @@ func (s *Server) configFor(h *tls.ClientHelloInfo) (*tls.Config, error) {
 		return nil, errors.New("the client's hello names another host than was judged")
 	}
 	proto := g.flow.origin.greet(h.Context(), h.SupportedProtos)
-	c := &tls.Config{
-		MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{*g.leaf},
-		WrapSession: s.wrapSession, UnwrapSession: s.unwrapSession,
-	}
-	if proto != "" {
-		c.NextProtos = []string{proto}
-	}
-	if proto == protoH2 { // RFC 9113, section 9.2.2, and appendix A
-		c.CipherSuites = authenticated
-	}
 	g.answered.Store(true)
-	return c, nil
+	return s.fronts[proto], nil
 }
 
 // authenticated are the cipher suites of TLS 1.2 that HTTP/2 does not prohibit.
@@ -126,27 +131,33 @@ func (g *greeting) CloseWrite() error {
 	return nil
 }
 
-// ServeTLS ends the TLS of a flow whose name has been judged and serves its requests
-// until it is closed. It closes it when ctx ends. What it refuses before it has sent
-// anything it leaves open, for the caller to refuse in its own way.
-func (s *Server) ServeTLS(ctx context.Context, client net.Conn, facts policy.Flow, gate Gate) {
+// ServeTLS ends the TLS of a flow whose name has been judged. It returns what serves its requests
+// until it is closed, and closes it; nil where there is nothing to serve. The connection is closed when
+// ctx ends. What is refused before anything has been sent is left open, for the caller to refuse in its own
+// way.
+func (s *Server) ServeTLS(ctx context.Context, client net.Conn, facts policy.Flow, gate Gate) (serve func()) {
 	if s.front == nil {
 		gate.Fail(denial(policy.ReasonNotReady), "this gateway has no certificate authority")
-		return
+		return nil
 	}
 	leaf, root, err := s.leaf(ctx, facts.Name)
 	if err != nil {
 		gate.Fail(denial(policy.ReasonNotReady), "no certificate for the name: "+err.Error())
-		return
+		return nil
 	}
-	defer client.Close()
 	stop := context.AfterFunc(ctx, func() { client.Close() })
-	defer stop()
 	f := &flow{gate: gate, scheme: "https", source: facts.Src, port: facts.Port, authority: &authority{name: facts.Name}, ended: make(chan struct{})}
 	f.origin = &upstream{server: s, gate: gate, name: facts.Name}
-	f.transport = f.origin.transport()
-	defer f.origin.close()
-	defer f.transport.CloseIdleConnections()
+	end := func() {
+		f.origin.close()
+		stop()
+		client.Close()
+	}
+	defer func() {
+		if serve == nil {
+			end()
+		}
+	}()
 
 	raw := &greeting{Conn: client, flow: f, leaf: leaf, alert: &alertWatch{}}
 	tc := tls.Server(raw, s.front)
@@ -157,7 +168,7 @@ func (s *Server) ServeTLS(ctx context.Context, client net.Conn, facts policy.Flo
 		if ctx.Err() == nil {
 			s.failed(raw, facts, err)
 		}
-		return
+		return nil
 	}
 	raw.alert = nil
 	state := tc.ConnectionState()
@@ -165,14 +176,20 @@ func (s *Server) ServeTLS(ctx context.Context, client net.Conn, facts policy.Flo
 		s.decryption.Accepted(facts, root)
 	}
 	f.version = state.Version
-	if state.NegotiatedProtocol == protoH2 {
-		f.serveOn(ctx, s, s.conns2, newFrameGuard(tc, f))
-		f.handlers.Wait() // HTTP/2 handlers may outlive their connection
-		return
+	h2 := state.NegotiatedProtocol == protoH2
+	f.transport = f.origin.transport(h2)
+	return func() {
+		defer end()
+		defer f.transport.CloseIdleConnections()
+		if h2 {
+			f.serveOn(ctx, s, s.conns2, newFrameGuard(tc, f))
+			f.handlers.Wait() // HTTP/2 handlers may outlive their connection
+			return
+		}
+		f.guard = newGuard(tc)
+		defer context.AfterFunc(ctx, func() { f.guard.Close() })()
+		f.serveOn(ctx, s, s.conns, &guardedFlow{guard: f.guard, flow: f})
 	}
-	f.guard = newGuard(tc)
-	defer context.AfterFunc(ctx, func() { f.guard.Close() })()
-	f.serveOn(ctx, s, s.conns, &guardedFlow{guard: f.guard, flow: f})
 }
 
 // leaf fetches a certificate within the time that a client waits.

@@ -191,7 +191,9 @@ func (r *rig) within(t testing.TB, ctx context.Context) (client net.Conn, ended 
 		defer r.flows.Done()
 		defer close(over)
 		defer server.Close() // what the enforcer does in the end
-		r.server.ServeTLS(ctx, server, facts, r.gate)
+		if serve := r.server.ServeTLS(ctx, server, facts, r.gate); serve != nil {
+			serve()
+		}
 	}()
 	t.Cleanup(func() { client.Close() })
 	_ = client.SetDeadline(time.Now().Add(patience))
