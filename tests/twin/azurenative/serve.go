@@ -2,6 +2,9 @@ package azurenative
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"os"
 
 	p "github.com/pulumi/pulumi-go-provider"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi/provider"
@@ -10,13 +13,29 @@ import (
 	"github.com/bulkhead-dev/bulkhead/tests/twin/arm"
 )
 
-// Serve answers the engine that started this process, until it is told to end.
-func Serve(ctx context.Context, control *arm.Control) error {
-	native, err := New(control)
+// Main is the whole of a command that the engine starts as the provider of a version: it answers
+// until it is told to end.
+func Main(version string) {
+	if err := serve(context.Background(), version); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func serve(ctx context.Context, version string) error {
+	file := os.Getenv(StateVariable)
+	if file == "" {
+		return errors.New(StateVariable + " names no file")
+	}
+	control, err := arm.Open(file)
 	if err != nil {
 		return err
 	}
-	server := p.RawServer("azure-native", Version, native)
+	native, err := New(control, version)
+	if err != nil {
+		return err
+	}
+	server := p.RawServer("azure-native", version, native)
 	return provider.MainContext(ctx, "azure-native", func(host *provider.HostClient) (pulumirpc.ResourceProviderServer, error) {
 		s, err := server(host)
 		return seeded{s}, err
