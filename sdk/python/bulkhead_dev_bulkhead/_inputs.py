@@ -221,7 +221,7 @@ class FoundryAccountArgsDict(TypedDict):
     """
     id: NotRequired[pulumi.Input[Optional[_builtins.str]]]
     """
-    ARM id of the account, once it exists.
+    ARM id of the account, where it stands in another resource group.
     """
     location: NotRequired[pulumi.Input[Optional[_builtins.str]]]
     """
@@ -229,7 +229,7 @@ class FoundryAccountArgsDict(TypedDict):
     """
     name: NotRequired[pulumi.Input[Optional[_builtins.str]]]
     """
-    Name of the account.
+    Name of the account. Unless id is given, SpokeLock watches over the one of that name in the spoke's resource group.
     """
     sessions: NotRequired[pulumi.Input[Optional[_builtins.int]]]
     """
@@ -253,9 +253,9 @@ class FoundryAccountArgs:
         FoundryAccount is what is known of an account before it exists. It is judged, not made.
 
         :param pulumi.Input[_builtins.bool] bound: Whether an account is bound to the agents' subnet, so that it can no longer be changed. Default: it is looked up.
-        :param pulumi.Input[_builtins.str] id: ARM id of the account, once it exists.
+        :param pulumi.Input[_builtins.str] id: ARM id of the account, where it stands in another resource group.
         :param pulumi.Input[_builtins.str] location: Region of the account. Default: the spoke's.
-        :param pulumi.Input[_builtins.str] name: Name of the account.
+        :param pulumi.Input[_builtins.str] name: Name of the account. Unless id is given, SpokeLock watches over the one of that name in the spoke's resource group.
         :param pulumi.Input[_builtins.int] sessions: How many agent sessions are expected at one time; each takes an address.
         :param pulumi.Input[_builtins.bool] standard_setup: The project brings its own Cosmos DB, Storage and AI Search. Default: true.
         """
@@ -288,7 +288,7 @@ class FoundryAccountArgs:
     @pulumi.getter
     def id(self) -> pulumi.Input[Optional[_builtins.str]]:
         """
-        ARM id of the account, once it exists.
+        ARM id of the account, where it stands in another resource group.
         """
         return pulumi.get(self, "id")
 
@@ -312,7 +312,7 @@ class FoundryAccountArgs:
     @pulumi.getter
     def name(self) -> pulumi.Input[Optional[_builtins.str]]:
         """
-        Name of the account.
+        Name of the account. Unless id is given, SpokeLock watches over the one of that name in the spoke's resource group.
         """
         return pulumi.get(self, "name")
 

@@ -50,6 +50,11 @@ func (w *world) id(path string) string {
 // try sends a PUT. In the body <path> stands for the id of path, and <path#principalId> for its identity.
 func (w *world) try(path, body string) (Object, error) {
 	w.t.Helper()
+	return w.Put(w.id(path), w.body(body))
+}
+
+func (w *world) body(body string) Object {
+	w.t.Helper()
 	var b strings.Builder
 	for rest := body; ; {
 		before, after, ok := strings.Cut(rest, "<")
@@ -69,7 +74,7 @@ func (w *world) try(path, body string) (Object, error) {
 	if err := json.Unmarshal([]byte(b.String()), &o); err != nil {
 		w.t.Fatalf("%s: %v", body, err)
 	}
-	return w.Put(w.id(path), o)
+	return o
 }
 
 func (w *world) make(path, body string) Object {
