@@ -177,3 +177,52 @@ func (s *spoke) named(t *testing.T) {
 		}
 	}
 }
+
+// TestFoundryFaults makes the creation of each kind of resource fail that the account brings, before anything is done and
+// at the end of the operation, and roles take a while. After each update whatever is there contains its agents, and the
+// updates after it finish the work.
+func TestFoundryFaults(t *testing.T) {
+	s := newFoundry(t)
+	inject := func(kind, name string, modes ...arm.Mode) {
+		t.Helper()
+		for _, mode := range modes {
+			if err := s.on.Control.Inject(arm.Fault{Type: kind, Name: name, Operation: "create", Mode: mode}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	inject("Microsoft.DocumentDB/databaseAccounts", "", arm.Accepted)
+	inject("Microsoft.Search/searchServices", "", arm.Lost)
+	inject("Microsoft.Storage/storageAccounts", "files*", arm.Before)
+	inject(foundryAccounts, "", arm.Accepted)
+	inject("Microsoft.Network/privateEndpoints", "", arm.Accepted)
+	inject("Microsoft.Network/privateEndpoints/privateDnsZoneGroups", "", arm.Before)
+	inject(foundryAccounts+"/projects", "", arm.Accepted)
+	inject(foundryAccounts+"/projects/connections", "", arm.Before)
+	inject(projectHosts, "", arm.Accepted)
+	inject("Microsoft.DocumentDB/databaseAccounts/sqlRoleAssignments", "", arm.Before, arm.Accepted)
+	failed := 0
+	for {
+		up := s.Up()
+		s.contained(t)
+		if up.Err == nil {
+			break
+		}
+		if failed++; failed > 12 {
+			t.Fatalf("the updates do not recover: %v\n%s", up.Err, up.Text)
+		}
+		if failed == 1 { // the spoke has its own roles by now
+			inject("Microsoft.Authorization/roleAssignments", "", arm.Before, arm.Lost)
+			if err := s.on.Control.Edit(func(state *arm.State) error { state.Settings.RoleDelay = 1; return nil }); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	state, err := s.on.Control.State()
+	if err != nil || len(state.Faults) > 0 || failed < 7 {
+		t.Errorf("%d updates failed, %d faults had no effect: %v", failed, len(state.Faults), err)
+	}
+	t.Logf("%d updates failed", failed)
+	s.wholesome(t)
+	s.Up().Unchanged()
+}

@@ -125,9 +125,9 @@ func accountFill(o *operation, r *Resource) {
 
 // accountFinish: with network injection Azure makes the account's capability host itself. If the
 // delegation is spelled in another case, that fails, long after the account was made.
-func accountFinish(s *State, r *Resource, created bool) error {
+func accountFinish(s *State, r *Resource) error {
 	injections := r.Body.List("properties", "networkInjections")
-	if !created || len(injections) == 0 || injections[0].True("useMicrosoftManagedNetwork") {
+	if len(s.parts(r.ID, typeAccountHost)) > 0 || len(injections) == 0 || injections[0].True("useMicrosoftManagedNetwork") {
 		return nil
 	}
 	id, err := ParseID(r.ID + "/capabilityHosts/" + last(r.ID) + "@aml_aiagentservice")
@@ -248,11 +248,13 @@ func (s *State) connection(project, name string) *Resource {
 // projectHostFinish is what shows only when the host goes to work: it reaches the stores over
 // their private endpoints, as the project's identity, and makes the database of its threads. A
 // role that was given a moment ago is not heard of everywhere yet.
-func projectHostFinish(s *State, r *Resource, _ bool) error {
+func projectHostFinish(s *State, r *Resource) error {
 	broken := func(format string, args ...any) error {
 		return failure(400, "CapabilityHostProvisioningFailed", "Capability Host %s could not be provisioned: %s", last(r.ID), failure(0, "", format, args...).Message)
 	}
 	project := s.get(up(r.ID))
+	var forbidden error
+	database := ""
 	for _, store := range stores {
 		for _, name := range r.Body.Texts("properties", store.list) {
 			to := s.connection(project.ID, name)
@@ -267,22 +269,23 @@ func projectHostFinish(s *State, r *Resource, _ bool) error {
 				return broken("%s admits nobody from public networks, and has no private endpoint with a name in the account's virtual network.", target.ID)
 			}
 			for _, action := range store.actions {
-				if err := s.authorized(project.Body.Text("identity", "principalId"), action, target.ID); err != nil {
-					return broken("Forbidden: %v", err)
+				if err := s.authorized(project.Body.Text("identity", "principalId"), action, target.ID); err != nil && forbidden == nil {
+					forbidden = broken("Forbidden: %v", err)
 				}
 			}
 			if store.kind == typeCosmos {
-				id, err := ParseID(target.ID + "/sqlDatabases/enterprise_memory")
-				if err != nil {
-					return err
-				}
-				if err := s.put(id, Object{"properties": map[string]any{"resource": map[string]any{"id": "enterprise_memory"}}}); err != nil {
-					return err
-				}
+				database = target.ID + "/sqlDatabases/enterprise_memory"
 			}
 		}
 	}
-	return nil
+	if forbidden != nil || database == "" {
+		return forbidden
+	}
+	id, err := ParseID(database)
+	if err != nil {
+		return err
+	}
+	return s.put(id, Object{"properties": map[string]any{"resource": map[string]any{"id": "enterprise_memory"}}})
 }
 
 // reaches says whether the agents of an account find a resource by a private endpoint: one in

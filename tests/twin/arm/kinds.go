@@ -44,7 +44,7 @@ type kind struct {
 	// end, and may fail it.
 	long   *long
 	holds  func(id ID, body Object) []string
-	finish func(s *State, r *Resource, created bool) error
+	finish func(*State, *Resource) error
 	// show adds what Azure computes when it is asked.
 	show func(*State, *Resource, Object)
 }

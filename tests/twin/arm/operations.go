@@ -170,7 +170,7 @@ func (s *State) end(op *Operation) {
 	case op.Verb == "delete":
 		err = s.remove(id)
 	case r != nil && k.finish != nil:
-		err = k.finish(s, r, op.Verb == "create")
+		err = k.finish(s, r)
 	}
 	if err != nil && !errors.As(err, &op.Error) {
 		op.Error = &Error{Status: 500, Code: "InternalServerError", Message: err.Error()}

@@ -172,11 +172,10 @@ func TestRolesOfACapabilityHost(t *testing.T) {
 		{"connection", request("ai/foundry/projects/agent/connections/blobs", connection("AzureStorageAccount", "storage/files1")), ""},
 		{"connection", request("ai/foundry/projects/agent/connections/cosmos", connection("CosmosDB", "cosmos/threads")), ""},
 		{"Azure takes a while", func(w *world) error {
-			return w.Edit(func(s *State) error { s.Settings.RoleDelay = 1; return nil })
+			return w.Edit(func(s *State) error { s.Settings.RoleDelay = 2; return nil })
 		}, ""},
 		{"roles", roled, ""},
-		{"host", host, "CapabilityHostProvisioningFailed"}, {"host", host, "CapabilityHostProvisioningFailed"}, {"host", host, "CapabilityHostProvisioningFailed"},
-		{"host", host, "CapabilityHostProvisioningFailed"}, {"host", host, ""},
+		{"host", host, "CapabilityHostProvisioningFailed"}, {"host", host, "CapabilityHostProvisioningFailed"}, {"host", host, ""},
 		{"where threads are kept loses its endpoint", removal("endpoints/threads"), ""},
 		{"host goes", removal("ai/foundry/projects/agent/capabilityHosts/h"), ""},
 		{"host without a way to its threads", host, "CapabilityHostProvisioningFailed"},
