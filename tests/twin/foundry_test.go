@@ -12,8 +12,8 @@ import (
 	"github.com/bulkhead-dev/bulkhead/tests/twin/planes"
 )
 
-// azureNative3 is the stand-in for the version that examples/foundry names.
-var azureNative3 = engine.Plugin{Name: "azure-native", Version: "3.28.0", Package: "./tests/twin/cmd/pulumi-resource-azure-native-3"}
+// azureNative3 is the same program in the version that examples/foundry names.
+var azureNative3 = engine.Plugin{Name: "azure-native", Version: "3.28.0", Package: azureNative.Package}
 
 const (
 	foundryAccounts = "Microsoft.CognitiveServices/accounts"

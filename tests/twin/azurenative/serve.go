@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strings"
 
 	p "github.com/pulumi/pulumi-go-provider"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi/provider"
@@ -13,13 +15,26 @@ import (
 	"github.com/bulkhead-dev/bulkhead/tests/twin/arm"
 )
 
-// Main is the whole of a command that the engine starts as the provider of a version: it answers
-// until it is told to end.
-func Main(version string) {
-	if err := serve(context.Background(), version); err != nil {
+// Main is the whole of the command that the engine starts as the provider: it answers until it is
+// told to end.
+func Main() {
+	if err := serve(context.Background(), installed()); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+}
+
+// installed is the version that this program was installed as: Pulumi keeps each in a folder of its
+// own, resource-azure-native-v3.28.0. One program for both saves linking the Azure SDK twice.
+func installed() string {
+	file, err := os.Executable()
+	if err != nil {
+		return Version
+	}
+	if version, ok := strings.CutPrefix(filepath.Base(filepath.Dir(file)), "resource-azure-native-v"); ok {
+		return version
+	}
+	return Version
 }
 
 func serve(ctx context.Context, version string) error {

@@ -4,4 +4,4 @@ package main
 
 import "github.com/bulkhead-dev/bulkhead/tests/twin/azurenative"
 
-func main() { azurenative.Main(azurenative.Version) }
+func main() { azurenative.Main() }
