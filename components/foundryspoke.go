@@ -152,9 +152,9 @@ type CanaryOptions struct {
 
 // FoundryAccount is what is known of an account before it exists. It is judged, not made.
 type FoundryAccount struct {
-	// Name of the account.
+	// Name of the account. Unless id is given, SpokeLock watches over the one of that name in the spoke's resource group.
 	Name *string `pulumi:"name,optional"`
-	// ARM id of the account, once it exists.
+	// ARM id of the account, where it stands in another resource group.
 	ID *string `pulumi:"id,optional"`
 	// Region of the account. Default: the spoke's.
 	Location *string `pulumi:"location,optional"`
@@ -488,8 +488,12 @@ func (s *spokeBuilder) lock() error {
 	if account.Bound != nil {
 		inputs["bound"] = pulumi.Bool(*account.Bound)
 	}
-	if account.ID != nil {
+	switch {
+	case account.ID != nil:
 		inputs["accountId"] = pulumi.String(*account.ID)
+	case account.Name != nil:
+		inputs["accountId"] = pulumi.Sprintf("/subscriptions/%s/resourceGroups/%s/providers/Microsoft.CognitiveServices/accounts/%s",
+			s.subscription, s.resourceGroup, *account.Name)
 	}
 	var lock spokeLock
 	return s.ctx.RegisterResource("bulkhead:index:SpokeLock", s.name+"-lock", inputs, &lock, own(s.child)...)

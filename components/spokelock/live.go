@@ -43,6 +43,7 @@ type account struct {
 func look(ctx context.Context, a Args) (why string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTime)
 	defer cancel()
+	gone := ""
 	if a.AccountID != nil {
 		var of account
 		found, err := get(ctx, *a.AccountID, accountVersion, &of)
@@ -54,13 +55,16 @@ func look(ctx context.Context, a Args) (why string, err error) {
 				return "the account " + *a.AccountID + " has its agents injected into it", nil
 			}
 		}
+		if !found {
+			gone = "; the account " + *a.AccountID + " is deleted, but the subnet is let go of some 20 minutes after it is purged: az cognitiveservices account purge"
+		}
 	}
 	var of subnet
 	if _, err := get(ctx, a.AgentSubnetID, subnetVersion, &of); err != nil {
 		return "", fmt.Errorf("subnet: %w", err)
 	}
 	for _, l := range of.Links {
-		return "the subnet has the service association link " + l.Name, nil
+		return "the subnet has the service association link " + l.Name + gone, nil
 	}
 	return "", nil
 }

@@ -33,7 +33,7 @@ type SpokeLock struct {
 
 // leaving is how long a deletion waits for the account: Azure takes about twenty minutes to let
 // go of a subnet.
-var leaving = patience.Patience{Limit: 30 * time.Minute, Pause: 10 * time.Second, Longest: time.Minute}
+var leaving = patience.Patience{Limit: 30 * time.Minute, Pause: 2 * time.Second, Longest: time.Minute}
 
 // Args are its inputs.
 type Args struct {

@@ -6,18 +6,22 @@ import * as network from "@pulumi/azure-native/network";
 import * as search from "@pulumi/azure-native/search";
 import * as storage from "@pulumi/azure-native/storage";
 import * as pulumi from "@pulumi/pulumi";
+import { setTimeout } from "timers/promises";
 
 const config = new pulumi.Config();
 const location = config.get("location") ?? "eastus2";
 const bound = config.getBoolean("bound") ?? false;
+const accountName = config.get("accountName") ?? `${pulumi.getProject()}-${pulumi.getStack()}`;
 
 // 1. The spoke. Everything below waits for it through its outputs.
 const spoke = new bulkhead.FoundrySpoke("spoke", {
     location,
     bundleFile: config.require("bundleFile"),
-    agentPrefix: "10.20.1.0/24",
+    agentPrefix: config.get("agentPrefix") ?? "10.20.1.0/24",
     toolCalls: config.getObject<string[]>("toolCalls") ?? [],
-    foundry: { standardSetup: true, bound },
+    deployerAddresses: config.getObject<string[]>("deployerAddresses") ?? [],
+    foundry: { name: accountName, standardSetup: true, bound },
+    protect: config.getBoolean("protect") ?? true,
 });
 const place = { location, resourceGroupName: spoke.resourceGroupName };
 
@@ -78,16 +82,15 @@ privateEndpoint("vectors", index.id, "searchService", ["privatelink.search.windo
 privateEndpoint("files", files.id, "blob", ["privatelink.blob.core.windows.net"]);
 
 // 3. The account. Subnet, name and project management can only be given now.
-const name = pulumi.interpolate`${pulumi.getProject()}-${pulumi.getStack()}`;
 const account = new cognitive.Account("account", {
     ...place,
-    accountName: name,
+    accountName,
     kind: "AIServices",
     sku: { name: "S0" },
     identity: { type: "SystemAssigned" },
     properties: {
         allowProjectManagement: true,
-        customSubDomainName: name,
+        customSubDomainName: accountName,
         disableLocalAuth: true,
         publicNetworkAccess: "Disabled",
         networkAcls: { defaultAction: "Deny", bypass: "AzureServices" },
@@ -135,7 +138,7 @@ const vectors = connection("vectors", "CognitiveSearch", pulumi.interpolate`http
 
 const identity = project.identity.apply((i) => i?.principalId ?? "");
 const subscription = authorization.getClientConfigOutput().subscriptionId;
-function role(name: string, scope: pulumi.Input<string>, definition: string): pulumi.Resource {
+function role(name: string, scope: pulumi.Input<string>, definition: string): authorization.RoleAssignment {
     return new authorization.RoleAssignment(name, {
         scope,
         principalId: identity,
@@ -151,12 +154,19 @@ const roles = [
 ];
 
 // 5. The capability host. It cannot be changed afterwards, only deleted and made anew. The
-// account's own came with the account.
+// account's own came with the account. A role is believed everywhere some time after it was
+// given, and a host that comes earlier fails: it waits a minute, until there is one.
+const hostName = bound ? "agents" : pulumi.all(roles.map((given) => given.id)).apply(async () => {
+    if (!pulumi.runtime.isDryRun()) {
+        await setTimeout(1000 * (config.getNumber("roleSeconds") ?? 60));
+    }
+    return "agents";
+});
 const host = new cognitive.ProjectCapabilityHost("agents", {
     resourceGroupName: spoke.resourceGroupName,
     accountName: account.name,
     projectName: project.name,
-    capabilityHostName: "agents",
+    capabilityHostName: hostName,
     projectCapabilityHostProperties: {
         threadStorageConnections: [threads.name],
         storageConnections: [blobs.name],

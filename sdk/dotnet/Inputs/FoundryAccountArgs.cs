@@ -23,7 +23,7 @@ namespace BulkheadDev.Bulkhead.Inputs
         public Input<bool>? Bound { get; set; }
 
         /// <summary>
-        /// ARM id of the account, once it exists.
+        /// ARM id of the account, where it stands in another resource group.
         /// </summary>
         [Input("id")]
         public Input<string>? Id { get; set; }
@@ -35,7 +35,7 @@ namespace BulkheadDev.Bulkhead.Inputs
         public Input<string>? Location { get; set; }
 
         /// <summary>
-        /// Name of the account.
+        /// Name of the account. Unless id is given, SpokeLock watches over the one of that name in the spoke's resource group.
         /// </summary>
         [Input("name")]
         public Input<string>? Name { get; set; }

@@ -271,11 +271,11 @@ func (o CanaryOptionsPtrOutput) Schedule() pulumi.StringPtrOutput {
 type FoundryAccount struct {
 	// Whether an account is bound to the agents' subnet, so that it can no longer be changed. Default: it is looked up.
 	Bound *bool `pulumi:"bound"`
-	// ARM id of the account, once it exists.
+	// ARM id of the account, where it stands in another resource group.
 	Id *string `pulumi:"id"`
 	// Region of the account. Default: the spoke's.
 	Location *string `pulumi:"location"`
-	// Name of the account.
+	// Name of the account. Unless id is given, SpokeLock watches over the one of that name in the spoke's resource group.
 	Name *string `pulumi:"name"`
 	// How many agent sessions are expected at one time; each takes an address. Default: it is not judged.
 	Sessions *int `pulumi:"sessions"`
@@ -298,11 +298,11 @@ type FoundryAccountInput interface {
 type FoundryAccountArgs struct {
 	// Whether an account is bound to the agents' subnet, so that it can no longer be changed. Default: it is looked up.
 	Bound pulumi.BoolPtrInput `pulumi:"bound"`
-	// ARM id of the account, once it exists.
+	// ARM id of the account, where it stands in another resource group.
 	Id pulumi.StringPtrInput `pulumi:"id"`
 	// Region of the account. Default: the spoke's.
 	Location pulumi.StringPtrInput `pulumi:"location"`
-	// Name of the account.
+	// Name of the account. Unless id is given, SpokeLock watches over the one of that name in the spoke's resource group.
 	Name pulumi.StringPtrInput `pulumi:"name"`
 	// How many agent sessions are expected at one time; each takes an address. Default: it is not judged.
 	Sessions pulumi.IntPtrInput `pulumi:"sessions"`
@@ -393,7 +393,7 @@ func (o FoundryAccountOutput) Bound() pulumi.BoolPtrOutput {
 	return o.ApplyT(func(v FoundryAccount) *bool { return v.Bound }).(pulumi.BoolPtrOutput)
 }
 
-// ARM id of the account, once it exists.
+// ARM id of the account, where it stands in another resource group.
 func (o FoundryAccountOutput) Id() pulumi.StringPtrOutput {
 	return o.ApplyT(func(v FoundryAccount) *string { return v.Id }).(pulumi.StringPtrOutput)
 }
@@ -403,7 +403,7 @@ func (o FoundryAccountOutput) Location() pulumi.StringPtrOutput {
 	return o.ApplyT(func(v FoundryAccount) *string { return v.Location }).(pulumi.StringPtrOutput)
 }
 
-// Name of the account.
+// Name of the account. Unless id is given, SpokeLock watches over the one of that name in the spoke's resource group.
 func (o FoundryAccountOutput) Name() pulumi.StringPtrOutput {
 	return o.ApplyT(func(v FoundryAccount) *string { return v.Name }).(pulumi.StringPtrOutput)
 }
@@ -452,7 +452,7 @@ func (o FoundryAccountPtrOutput) Bound() pulumi.BoolPtrOutput {
 	}).(pulumi.BoolPtrOutput)
 }
 
-// ARM id of the account, once it exists.
+// ARM id of the account, where it stands in another resource group.
 func (o FoundryAccountPtrOutput) Id() pulumi.StringPtrOutput {
 	return o.ApplyT(func(v *FoundryAccount) *string {
 		if v == nil {
@@ -472,7 +472,7 @@ func (o FoundryAccountPtrOutput) Location() pulumi.StringPtrOutput {
 	}).(pulumi.StringPtrOutput)
 }
 
-// Name of the account.
+// Name of the account. Unless id is given, SpokeLock watches over the one of that name in the spoke's resource group.
 func (o FoundryAccountPtrOutput) Name() pulumi.StringPtrOutput {
 	return o.ApplyT(func(v *FoundryAccount) *string {
 		if v == nil {

@@ -49,7 +49,7 @@ export interface FoundryAccountArgs {
      */
     bound?: pulumi.Input<boolean | undefined>;
     /**
-     * ARM id of the account, once it exists.
+     * ARM id of the account, where it stands in another resource group.
      */
     id?: pulumi.Input<string | undefined>;
     /**
@@ -57,7 +57,7 @@ export interface FoundryAccountArgs {
      */
     location?: pulumi.Input<string | undefined>;
     /**
-     * Name of the account.
+     * Name of the account. Unless id is given, SpokeLock watches over the one of that name in the spoke's resource group.
      */
     name?: pulumi.Input<string | undefined>;
     /**

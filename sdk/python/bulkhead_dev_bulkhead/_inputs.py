@@ -221,7 +221,7 @@ class FoundryAccountArgsDict(TypedDict):
     """
     id: NotRequired[pulumi.Input[Optional[_builtins.str]]]
     """
-    ARM id of the account, once it exists.
+    ARM id of the account, where it stands in another resource group.
     """
     location: NotRequired[pulumi.Input[Optional[_builtins.str]]]
     """
@@ -229,11 +229,11 @@ class FoundryAccountArgsDict(TypedDict):
     """
     name: NotRequired[pulumi.Input[Optional[_builtins.str]]]
     """
-    Name of the account.
+    Name of the account. Unless id is given, SpokeLock watches over the one of that name in the spoke's resource group.
     """
     sessions: NotRequired[pulumi.Input[Optional[_builtins.int]]]
     """
-    How many agent sessions are expected at one time; each takes an address. Default: it is not judged.
+    How many agent sessions are expected at one time; each takes an address.
     """
     standard_setup: NotRequired[pulumi.Input[Optional[_builtins.bool]]]
     """
@@ -253,10 +253,10 @@ class FoundryAccountArgs:
         FoundryAccount is what is known of an account before it exists. It is judged, not made.
 
         :param pulumi.Input[_builtins.bool] bound: Whether an account is bound to the agents' subnet, so that it can no longer be changed. Default: it is looked up.
-        :param pulumi.Input[_builtins.str] id: ARM id of the account, once it exists.
+        :param pulumi.Input[_builtins.str] id: ARM id of the account, where it stands in another resource group.
         :param pulumi.Input[_builtins.str] location: Region of the account. Default: the spoke's.
-        :param pulumi.Input[_builtins.str] name: Name of the account.
-        :param pulumi.Input[_builtins.int] sessions: How many agent sessions are expected at one time; each takes an address. Default: it is not judged.
+        :param pulumi.Input[_builtins.str] name: Name of the account. Unless id is given, SpokeLock watches over the one of that name in the spoke's resource group.
+        :param pulumi.Input[_builtins.int] sessions: How many agent sessions are expected at one time; each takes an address.
         :param pulumi.Input[_builtins.bool] standard_setup: The project brings its own Cosmos DB, Storage and AI Search. Default: true.
         """
         if bound is not None:
@@ -288,7 +288,7 @@ class FoundryAccountArgs:
     @pulumi.getter
     def id(self) -> pulumi.Input[Optional[_builtins.str]]:
         """
-        ARM id of the account, once it exists.
+        ARM id of the account, where it stands in another resource group.
         """
         return pulumi.get(self, "id")
 
@@ -312,7 +312,7 @@ class FoundryAccountArgs:
     @pulumi.getter
     def name(self) -> pulumi.Input[Optional[_builtins.str]]:
         """
-        Name of the account.
+        Name of the account. Unless id is given, SpokeLock watches over the one of that name in the spoke's resource group.
         """
         return pulumi.get(self, "name")
 
@@ -324,7 +324,7 @@ class FoundryAccountArgs:
     @pulumi.getter
     def sessions(self) -> pulumi.Input[Optional[_builtins.int]]:
         """
-        How many agent sessions are expected at one time; each takes an address. Default: it is not judged.
+        How many agent sessions are expected at one time; each takes an address.
         """
         return pulumi.get(self, "sessions")
 
@@ -351,7 +351,7 @@ class GatewayOptionsArgsDict(TypedDict):
     """
     dns_clients: NotRequired[pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]]
     """
-    Resolvers that ask on behalf of all agents, as prefixes. Needed for, and only for, the pin scope shared.
+    Resolvers that ask on behalf of all agents, with the pin scope shared.
     """
     egress: NotRequired[pulumi.Input[Optional[_builtins.str]]]
     """
@@ -359,7 +359,7 @@ class GatewayOptionsArgsDict(TypedDict):
     """
     encryption_at_host: NotRequired[pulumi.Input[Optional[_builtins.bool]]]
     """
-    Encrypt the machine's disks on its host too. The subscription must have registered the feature EncryptionAtHost. Default: false.
+    Encrypt the machine's disks on its host too. Default: false.
     """
     hsm: NotRequired[pulumi.Input[Optional[_builtins.bool]]]
     """
@@ -375,15 +375,15 @@ class GatewayOptionsArgsDict(TypedDict):
     """
     ssh_sources: NotRequired[pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]]
     """
-    Private prefixes from which SSH is admitted. Default: none.
+    Private prefixes from which SSH is admitted.
     """
     vm_size: NotRequired[pulumi.Input[Optional[_builtins.str]]]
     """
-    Size of the machine: one of x86-64 with accelerated networking, Trusted Launch and generation 2. Default: Standard_D2s_v5.
+    Size of the machine. Default: Standard_D2s_v5.
     """
     zones: NotRequired[pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]]
     """
-    Availability zone of the machine: one, or none. Default: none.
+    Availability zone of the machine: one, or none.
     """
 
 @pulumi.input_type
@@ -401,15 +401,15 @@ class GatewayOptionsArgs:
         """
         GatewayOptions are choices about the gateway's machine that have a good default.
 
-        :param pulumi.Input[Sequence[pulumi.Input[_builtins.str]]] dns_clients: Resolvers that ask on behalf of all agents, as prefixes. Needed for, and only for, the pin scope shared.
+        :param pulumi.Input[Sequence[pulumi.Input[_builtins.str]]] dns_clients: Resolvers that ask on behalf of all agents, with the pin scope shared.
         :param pulumi.Input[_builtins.str] egress: The way out. publicIp: a static Standard public address, through which nothing comes in. subnet: what an existing network's gateway subnet has. Default: publicIp.
-        :param pulumi.Input[_builtins.bool] encryption_at_host: Encrypt the machine's disks on its host too. The subscription must have registered the feature EncryptionAtHost. Default: false.
+        :param pulumi.Input[_builtins.bool] encryption_at_host: Encrypt the machine's disks on its host too. Default: false.
         :param pulumi.Input[_builtins.bool] hsm: Keep the root's key in a hardware security module. It cannot be changed afterwards. Default: false.
         :param pulumi.Input[_builtins.str] pin_scope: For whom a resolved name holds: source, shared or verify. Default: source.
         :param pulumi.Input[_builtins.str] ssh_public_key: An SSH public key of the user that may log in from sshSources. Default: nobody can log in.
-        :param pulumi.Input[Sequence[pulumi.Input[_builtins.str]]] ssh_sources: Private prefixes from which SSH is admitted. Default: none.
-        :param pulumi.Input[_builtins.str] vm_size: Size of the machine: one of x86-64 with accelerated networking, Trusted Launch and generation 2. Default: Standard_D2s_v5.
-        :param pulumi.Input[Sequence[pulumi.Input[_builtins.str]]] zones: Availability zone of the machine: one, or none. Default: none.
+        :param pulumi.Input[Sequence[pulumi.Input[_builtins.str]]] ssh_sources: Private prefixes from which SSH is admitted.
+        :param pulumi.Input[_builtins.str] vm_size: Size of the machine. Default: Standard_D2s_v5.
+        :param pulumi.Input[Sequence[pulumi.Input[_builtins.str]]] zones: Availability zone of the machine: one, or none.
         """
         if dns_clients is not None:
             pulumi.set(__self__, "dns_clients", dns_clients)
@@ -434,7 +434,7 @@ class GatewayOptionsArgs:
     @pulumi.getter(name="dnsClients")
     def dns_clients(self) -> pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]:
         """
-        Resolvers that ask on behalf of all agents, as prefixes. Needed for, and only for, the pin scope shared.
+        Resolvers that ask on behalf of all agents, with the pin scope shared.
         """
         return pulumi.get(self, "dns_clients")
 
@@ -458,7 +458,7 @@ class GatewayOptionsArgs:
     @pulumi.getter(name="encryptionAtHost")
     def encryption_at_host(self) -> pulumi.Input[Optional[_builtins.bool]]:
         """
-        Encrypt the machine's disks on its host too. The subscription must have registered the feature EncryptionAtHost. Default: false.
+        Encrypt the machine's disks on its host too. Default: false.
         """
         return pulumi.get(self, "encryption_at_host")
 
@@ -506,7 +506,7 @@ class GatewayOptionsArgs:
     @pulumi.getter(name="sshSources")
     def ssh_sources(self) -> pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]:
         """
-        Private prefixes from which SSH is admitted. Default: none.
+        Private prefixes from which SSH is admitted.
         """
         return pulumi.get(self, "ssh_sources")
 
@@ -518,7 +518,7 @@ class GatewayOptionsArgs:
     @pulumi.getter(name="vmSize")
     def vm_size(self) -> pulumi.Input[Optional[_builtins.str]]:
         """
-        Size of the machine: one of x86-64 with accelerated networking, Trusted Launch and generation 2. Default: Standard_D2s_v5.
+        Size of the machine. Default: Standard_D2s_v5.
         """
         return pulumi.get(self, "vm_size")
 
@@ -530,7 +530,7 @@ class GatewayOptionsArgs:
     @pulumi.getter
     def zones(self) -> pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]:
         """
-        Availability zone of the machine: one, or none. Default: none.
+        Availability zone of the machine: one, or none.
         """
         return pulumi.get(self, "zones")
 

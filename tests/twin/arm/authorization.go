@@ -18,6 +18,8 @@ type role struct {
 const (
 	blobActions = "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/"
 	keyActions  = "Microsoft.KeyVault/vaults/keys/"
+
+	documentActions = "Microsoft.Search/searchServices/indexes/documents/"
 )
 
 var roles = map[string]role{
@@ -39,9 +41,10 @@ var roles = map[string]role{
 	"a4417e6f-fecd-4de8-b567-7b0420556985": {name: "Key Vault Certificates Officer", dataActions: []string{"Microsoft.KeyVault/vaults/certificatecas/*", "Microsoft.KeyVault/vaults/certificates/*"}},
 	"00482a5a-887f-4fb3-b363-3b7fe8e74483": {name: "Key Vault Administrator", dataActions: []string{"Microsoft.KeyVault/vaults/*"}},
 	"21090545-7ca7-4776-b22c-e363652d74d2": {name: "Key Vault Reader", actions: []string{"Microsoft.KeyVault/*/read"}, dataActions: []string{"Microsoft.KeyVault/vaults/*/read", "Microsoft.KeyVault/vaults/secrets/readMetadata/action"}},
-	"8ebe5a00-799e-43f5-93ac-243d3dce84a7": {name: "Search Index Data Contributor"},
-	"7ca78c08-252a-4471-8644-bb5ff32d4ba0": {name: "Search Service Contributor"},
-	"230815da-be43-4aae-9cb4-875f7bd000aa": {name: "Cosmos DB Operator"},
+	"8ebe5a00-799e-43f5-93ac-243d3dce84a7": {name: "Search Index Data Contributor", dataActions: []string{documentActions + "*"}},
+	"7ca78c08-252a-4471-8644-bb5ff32d4ba0": {name: "Search Service Contributor", actions: []string{"Microsoft.Search/searchServices/*"}},
+	"230815da-be43-4aae-9cb4-875f7bd000aa": {name: "Cosmos DB Operator", actions: []string{"Microsoft.DocumentDB/databaseAccounts/*"},
+		nots: []string{"Microsoft.DocumentDB/databaseAccounts/readonlyKeys/*", "Microsoft.DocumentDB/databaseAccounts/listKeys/*", "Microsoft.DocumentDB/databaseAccounts/sqlRoleAssignments/write"}},
 	"7f951dda-4ed3-4680-a7ca-43fe172d538d": {name: "AcrPull"},
 	"53ca6127-db72-4b80-b1b0-d745d6d5456d": {name: "Azure AI User"},
 }
@@ -177,7 +180,7 @@ func (r role) permits(action string) bool {
 // dataPlane tells the data actions, which "*" of Owner does not have.
 func dataPlane(action string) bool {
 	a := key(action)
-	return strings.HasPrefix(a, key(blobActions)) || strings.HasPrefix(a, "microsoft.keyvault/vaults/keys/") || strings.HasPrefix(a, "microsoft.keyvault/vaults/secrets/")
+	return strings.HasPrefix(a, key(blobActions)) || strings.HasPrefix(a, key(documentActions)) || strings.HasPrefix(a, "microsoft.keyvault/vaults/keys/") || strings.HasPrefix(a, "microsoft.keyvault/vaults/secrets/")
 }
 
 func wildcard(pattern, s string) bool {

@@ -27,6 +27,7 @@ func (c *Control) Get(id string) (Object, error) {
 		return nil, err
 	}
 	var body Object
+	lingers := false
 	err = c.look(func(s *State) error {
 		if _, err := kindOf(parsed); err != nil {
 			return err
@@ -36,8 +37,12 @@ func (c *Control) Get(id string) (Object, error) {
 			return missing(s, parsed)
 		}
 		body = s.view(r)
+		lingers = s.Lingering[parsed.Key()] > 0
 		return nil
 	})
+	if lingers { // a while passes
+		err = errors.Join(err, c.change(func(s *State) error { s.unlink(id); return nil }))
+	}
 	return body, err
 }
 
@@ -63,14 +68,20 @@ func (c *Control) List(kind, below string) ([]Object, error) {
 	return all, err
 }
 
-// Put makes a resource or replaces what it is.
+// Put makes a resource or replaces what it is, and waits until it is.
 func (c *Control) Put(id string, body Object) (Object, error) {
+	answer, err := c.Begin(id, body)
+	return c.wait(id, answer, err)
+}
+
+// Begin sends a PUT, and returns what is answered at once.
+func (c *Control) Begin(id string, body Object) (Answer, error) {
 	return c.upsert(id, func(Object) (Object, error) { return normal(body) })
 }
 
 // Patch changes a part of a resource.
 func (c *Control) Patch(id string, patch Object) (Object, error) {
-	return c.upsert(id, func(old Object) (Object, error) {
+	answer, err := c.upsert(id, func(old Object) (Object, error) {
 		if old == nil {
 			return nil, nil
 		}
@@ -81,12 +92,13 @@ func (c *Control) Patch(id string, patch Object) (Object, error) {
 		merge(old, patch)
 		return old, nil
 	})
+	return c.wait(id, answer, err)
 }
 
-func (c *Control) upsert(id string, next func(old Object) (Object, error)) (result Object, err error) {
+func (c *Control) upsert(id string, next func(old Object) (Object, error)) (answer Answer, err error) {
 	parsed, err := ParseID(id)
 	if err != nil {
-		return nil, err
+		return Answer{}, err
 	}
 	var failed error
 	err = c.change(func(s *State) error {
@@ -110,6 +122,13 @@ func (c *Control) upsert(id string, next func(old Object) (Object, error)) (resu
 		if err == nil && body == nil {
 			err = missing(s, parsed)
 		}
+		k := kinds[key(parsed.Type)]
+		if err == nil && k != nil {
+			if busy := s.free(k, parsed, body); busy != nil {
+				failed = busy
+				return nil // an operation that it counted for may have ended
+			}
+		}
 		if err == nil {
 			err = s.put(parsed, body)
 		}
@@ -126,25 +145,56 @@ func (c *Control) upsert(id string, next func(old Object) (Object, error)) (resu
 		case Accepted:
 			failed = &Error{Status: 200, Code: "InternalExecutionError", Message: "An internal execution error occurred. Please retry later.", Accepted: true}
 		}
-		if r := s.get(id); errors.As(failed, &refused) && refused.Accepted && r != nil {
+		r := s.get(id)
+		takenOnly := errors.As(failed, &refused) && refused.Accepted
+		answer.Status = 200
+		if operation == "create" {
+			answer.Status = 201
+		}
+		if k.long != nil {
+			// Nobody asks after an operation whose reply was lost: it ends by itself.
+			end := refused
+			if !takenOnly {
+				end = nil
+			}
+			op := s.start(k, parsed, operation, r.Body, end)
+			switch {
+			case mode == Lost || mode == Died:
+				s.end(op)
+				delete(s.Operations, key(op.ID))
+			default:
+				failed, answer.AsyncOperation = nil, op.ID
+				if operation == "create" && k.long.status != 0 {
+					answer.Status = k.long.status
+				}
+			}
+		} else if takenOnly {
 			r.Body.Set("Failed", "properties", "provisioningState")
 		}
 		if failed == nil {
-			result = s.view(s.get(id))
+			answer.Body = s.view(r)
 		}
 		return nil
 	})
 	if err == nil {
 		err = failed
 	}
-	return result, err
+	return answer, err
 }
 
-// Delete removes a resource and its parts. One that is not there is no error.
+// Delete removes a resource and its parts, and waits until they are gone. One that is not there
+// is no error.
 func (c *Control) Delete(id string) error {
+	answer, err := c.BeginDelete(id)
+	_, err = c.wait(id, answer, err)
+	return err
+}
+
+// BeginDelete sends a DELETE, and returns what is answered at once.
+func (c *Control) BeginDelete(id string) (answer Answer, err error) {
 	parsed, err := ParseID(id)
 	if err != nil {
-		return err
+		return Answer{}, err
 	}
 	var failed error
 	err = c.change(func(s *State) error {
@@ -159,8 +209,31 @@ func (c *Control) Delete(id string) error {
 		if failed != nil {
 			return nil
 		}
-		if err := s.remove(parsed); err != nil {
-			return err
+		answer.Status = 200
+		k, r := kinds[key(parsed.Type)], s.get(id)
+		if k == nil || k.long == nil || r == nil {
+			if err := s.remove(parsed); err != nil {
+				return err
+			}
+		} else {
+			if failed = s.free(k, parsed, r.Body); failed != nil {
+				return nil
+			}
+			if err := s.removable(k, parsed); err != nil {
+				if s.Lingering[parsed.Key()] == 0 {
+					return err
+				}
+				s.unlink(id)
+				failed = err
+				return nil
+			}
+			op := s.start(k, parsed, "delete", r.Body, nil)
+			if mode != "" {
+				s.end(op)
+				delete(s.Operations, key(op.ID))
+			} else {
+				answer.Status, answer.AsyncOperation = 202, op.ID
+			}
 		}
 		switch mode {
 		case Lost, Accepted:
@@ -173,7 +246,7 @@ func (c *Control) Delete(id string) error {
 	if err == nil {
 		err = failed
 	}
-	return err
+	return answer, err
 }
 
 const maxLog = 10_000
@@ -432,14 +505,8 @@ func (s *State) remove(id ID) error {
 		}
 		return nil
 	}
-	o := &operation{s: s, kind: k, id: id, old: s.view(r)}
-	if k.undeletable {
-		return failure(405, "MethodNotAllowed", "The HTTP method 'DELETE' is not supported at scope '%s'.", id)
-	}
-	if k.removable != nil {
-		if err := k.removable(o); err != nil {
-			return err
-		}
+	if err := s.removable(k, id); err != nil {
+		return err
 	}
 	gone := map[string]*Resource{}
 	if k.softDeleted {
@@ -447,7 +514,18 @@ func (s *State) remove(id ID) error {
 	}
 	s.move(s.Resources, gone, id.text)
 	if k.removed != nil {
-		k.removed(o, r)
+		k.removed(&operation{s: s, kind: k, id: id, old: r.Body}, r)
+	}
+	return nil
+}
+
+// removable says why Azure would not delete what is there.
+func (s *State) removable(k *kind, id ID) error {
+	switch {
+	case k.undeletable:
+		return failure(405, "MethodNotAllowed", "The HTTP method 'DELETE' is not supported at scope '%s'.", id)
+	case k.removable != nil:
+		return k.removable(&operation{s: s, kind: k, id: id, old: s.view(s.get(id.text))})
 	}
 	return nil
 }

@@ -12,6 +12,6 @@
 // the twin takes the stricter way, and its comment says so.
 //
 // It proves nothing about a live tenant: neither that these are all the rules, nor that Azure's
-// are still these. It knows no quotas, no policies, no prices, and no asynchrony but in what
-// Inject and Settings.RoleDelay ask for.
+// are still these. It knows no quotas, no policies and no prices, and no time: an operation, a role
+// or a link takes as many questions as its kind or the settings say.
 package arm

@@ -12,6 +12,8 @@ var groupIDs = map[string]map[string][]string{
 	key(typeStorage): {"blob": {"privatelink.blob.core.windows.net"}, "file": {"privatelink.file.core.windows.net"}, "dfs": {"privatelink.dfs.core.windows.net"}, "queue": {"privatelink.queue.core.windows.net"}, "table": {"privatelink.table.core.windows.net"}},
 	key(typeVault):   {"vault": {"privatelink.vaultcore.azure.net"}},
 	key(typeAccount): {"account": {"privatelink.cognitiveservices.azure.com", "privatelink.openai.azure.com", "privatelink.services.ai.azure.com"}},
+	key(typeCosmos):  {"Sql": {"privatelink.documents.azure.com"}},
+	key(typeSearch):  {"searchService": {"privatelink.search.windows.net"}},
 }
 
 func connections(body Object) []Object {
@@ -44,16 +46,27 @@ func endpointRules(o *operation) error {
 	if known, ok := groupIDs[key(target.Type)]; ok && (len(groups) != 1 || known[groups[0]] == nil) {
 		return failure(400, "InvalidPrivateLinkServiceGroupId", "Call to %s failed: group id %q is not valid for private link service %s.", target.Type, groups, target)
 	}
+	if r := o.s.get(target.text); r != nil && !settled(r) {
+		name := target.Type[strings.LastIndex(target.Type, "/")+1:]
+		return failure(400, strings.ToUpper(name[:1])+strings.TrimSuffix(name[1:], "s")+"ProvisioningStateInvalid", "Call to %s failed. Error message: %s %s in state %s.", target.Type, strings.TrimSuffix(name, "s"), target, r.Body.Text("properties", "provisioningState"))
+	}
 	return nil
 }
 
-// endpointAfter makes the interface that a private endpoint has.
+// settled says whether nothing is under way with a resource, and nothing went wrong.
+func settled(r *Resource) bool {
+	state := r.Body.Text("properties", "provisioningState")
+	return state == "" || same(state, "Succeeded")
+}
+
+// endpointAfter makes the interface that a private endpoint has, with an address for each name.
 func endpointAfter(o *operation, r *Resource) error {
 	for _, c := range connections(o.body) {
 		c.Set(fmt.Sprintf("%s/privateLinkServiceConnections/%s", r.ID, c.Text("name")), "id")
 		c.Set("Succeeded", "properties", "provisioningState")
 		c.Default(map[string]any{"status": "Approved", "description": "Auto-Approved", "actionsRequired": "None"}, "properties", "privateLinkServiceConnectionState")
 	}
+	names := publicNames(o.s, connections(r.Body)[0])
 	nic := r.Body.List("properties", "networkInterfaces")
 	if len(nic) == 0 && o.old != nil {
 		nic = o.old.List("properties", "networkInterfaces")
@@ -61,37 +74,57 @@ func endpointAfter(o *operation, r *Resource) error {
 	if len(nic) == 0 {
 		name := fmt.Sprintf("%s.nic.%s", last(r.ID), uuid(r.ID+text(r.Made)))
 		id := o.id.groupID() + "/providers/" + typeNIC + "/" + name
-		config := map[string]any{"name": "privateEndpointIpConfig", "properties": map[string]any{"subnet": map[string]any{"id": r.Body.Text("properties", "subnet", "id")}}}
-		for _, ip := range r.Body.List("properties", "ipConfigurations") { // a static address was asked for
-			config["properties"].(map[string]any)["privateIPAddress"] = ip.Text("properties", "privateIPAddress")
-			config["properties"].(map[string]any)["privateIPAllocationMethod"] = "Static"
+		var configs []any
+		static := r.Body.List("properties", "ipConfigurations") // addresses that were asked for
+		for i := range names {
+			config := Object{"name": fmt.Sprintf("privateEndpointIpConfig.%d", i), "properties": map[string]any{"primary": i == 0, "subnet": map[string]any{"id": r.Body.Text("properties", "subnet", "id")}}}
+			if i < len(static) {
+				config.Set(static[i].Text("properties", "privateIPAddress"), "properties", "privateIPAddress")
+				config.Set("Static", "properties", "privateIPAllocationMethod")
+			}
+			configs = append(configs, map[string]any(config))
 		}
 		parsed, err := ParseID(id)
 		if err != nil {
 			return err
 		}
-		if err := o.s.put(parsed, Object{"location": r.Body.Text("location"), "properties": map[string]any{"ipConfigurations": []any{config}, "privateEndpoint": map[string]any{"id": r.ID}}}); err != nil {
+		if err := o.s.put(parsed, Object{"location": r.Body.Text("location"), "properties": map[string]any{"ipConfigurations": configs, "privateEndpoint": map[string]any{"id": r.ID}}}); err != nil {
 			return err
 		}
 		nic = []Object{{"id": id}}
 	}
 	r.Body.Set([]any{map[string]any(nic[0])}, "properties", "networkInterfaces")
-	address := o.s.get(nic[0].Text("id")).Body.List("properties", "ipConfigurations")[0].Text("properties", "privateIPAddress")
-	target := connections(r.Body)[0].Text("properties", "privateLinkServiceId")
-	r.Body.Set([]any{map[string]any{"fqdn": publicName(o.s, target, connections(r.Body)[0]), "ipAddresses": []any{address}}}, "properties", "customDnsConfigs")
+	var dns []any
+	for i, config := range o.s.get(nic[0].Text("id")).Body.List("properties", "ipConfigurations") {
+		dns = append(dns, map[string]any{"fqdn": names[i], "ipAddresses": []any{config.Text("properties", "privateIPAddress")}})
+	}
+	r.Body.Set(dns, "properties", "customDnsConfigs")
 	return nil
 }
 
-// publicName is the name that a private endpoint's target is asked for by.
-func publicName(s *State, target string, connection Object) string {
-	id, _ := ParseID(target)
-	switch {
+// publicNames are the names that a private endpoint's target is asked for by. A database account
+// has one for itself and one for each region; an account of Foundry's has three services.
+func publicNames(s *State, connection Object) []string {
+	id, _ := ParseID(connection.Text("properties", "privateLinkServiceId"))
+	switch name := id.Name(); {
 	case same(id.Type, typeStorage):
-		return id.Name() + "." + connection.Texts("properties", "groupIds")[0] + strings.TrimPrefix(s.Settings.BlobSuffix, "blob")
+		return []string{name + "." + connection.Texts("properties", "groupIds")[0] + strings.TrimPrefix(s.Settings.BlobSuffix, "blob")}
 	case same(id.Type, typeVault):
-		return id.Name() + "." + s.Settings.VaultSuffix
+		return []string{name + "." + s.Settings.VaultSuffix}
+	case same(id.Type, typeSearch):
+		return []string{name + ".search.windows.net"}
+	case same(id.Type, typeCosmos):
+		all := []string{name + ".documents.azure.com"}
+		for _, l := range s.get(id.text).Body.List("properties", "locations") {
+			all = append(all, name+"-"+region(l.Text("locationName"))+".documents.azure.com")
+		}
+		return all
 	}
-	return id.Name() + ".cognitiveservices.azure.com"
+	name := id.Name()
+	if r := s.get(id.text); r != nil {
+		name = or(r.Body.Text("properties", "customSubDomainName"), name)
+	}
+	return []string{name + ".cognitiveservices.azure.com", name + ".openai.azure.com", name + ".services.ai.azure.com"}
 }
 
 func endpointRemoved(o *operation, r *Resource) {
@@ -117,28 +150,29 @@ func zoneGroupRules(o *operation) error {
 	return nil
 }
 
-// zoneGroupAfter registers the endpoint's name in its zones.
+// zoneGroupAfter registers the endpoint's names in the zones that are for them.
 func zoneGroupAfter(o *operation, r *Resource) error {
 	zoneGroupRemoved(o, r)
 	endpoint := o.s.get(up(r.ID))
-	dns := endpoint.Body.List("properties", "customDnsConfigs")
-	if len(dns) == 0 {
-		return nil
-	}
-	label, _, _ := strings.Cut(dns[0].Text("fqdn"), ".")
 	for _, c := range r.Body.List("properties", "privateDnsZoneConfigs") {
 		zone := o.s.get(c.Text("properties", "privateDnsZoneId"))
-		id, err := ParseID(zone.ID + "/A/" + label)
-		if err != nil {
-			return err
-		}
-		var records []any
-		for _, a := range dns[0].Texts("ipAddresses") {
-			records = append(records, map[string]any{"ipv4Address": a})
-		}
-		err = o.s.put(id, Object{"properties": map[string]any{"ttl": 10.0, "aRecords": records, "metadata": map[string]any{"creator": "created by private endpoint " + last(endpoint.ID), "group": r.ID}}})
-		if err != nil {
-			return err
+		for _, dns := range endpoint.Body.List("properties", "customDnsConfigs") {
+			label, ok := strings.CutSuffix(dns.Text("fqdn"), "."+strings.TrimPrefix(last(zone.ID), "privatelink."))
+			if !ok {
+				continue
+			}
+			id, err := ParseID(zone.ID + "/A/" + label)
+			if err != nil {
+				return err
+			}
+			var records []any
+			for _, a := range dns.Texts("ipAddresses") {
+				records = append(records, map[string]any{"ipv4Address": a})
+			}
+			err = o.s.put(id, Object{"properties": map[string]any{"ttl": 10.0, "aRecords": records, "metadata": map[string]any{"creator": "created by private endpoint " + last(endpoint.ID), "group": r.ID}}})
+			if err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -1,6 +1,7 @@
 package arm
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -19,6 +20,9 @@ func accountRules(o *operation) error {
 	}
 	if o.body.Text("kind") == "" || o.body.Text("sku", "name") == "" {
 		return failure(400, "InvalidRequestContent", "An account needs a kind and a SKU.")
+	}
+	if domain != "" && !subdomain.MatchString(domain) {
+		return failure(400, "InvalidCustomSubDomainName", "The custom subdomain name '%s' is invalid: 2 to 64 letters, digits and hyphens, which begins and ends with a letter or digit.", domain)
 	}
 	if domain != "" {
 		owns := func(r *Resource) bool {
@@ -55,6 +59,9 @@ func accountRules(o *operation) error {
 	}
 	return nil
 }
+
+// subdomain is a label of the DNS.
+var subdomain = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9-]{0,62}[a-zA-Z0-9]$`)
 
 func deletedOf(s *State) []*Resource {
 	var all []*Resource
@@ -116,20 +123,20 @@ func accountFill(o *operation, r *Resource) {
 	identities(o, r)
 }
 
-// accountAfter: with network injection Azure makes the account's capability host itself. If the
+// accountFinish: with network injection Azure makes the account's capability host itself. If the
 // delegation is spelled in another case, that fails, long after the account was made.
-func accountAfter(o *operation, r *Resource) error {
+func accountFinish(s *State, r *Resource) error {
 	injections := r.Body.List("properties", "networkInjections")
-	if o.old != nil || len(injections) == 0 || injections[0].True("useMicrosoftManagedNetwork") {
+	if len(s.parts(r.ID, typeAccountHost)) > 0 || len(injections) == 0 || injections[0].True("useMicrosoftManagedNetwork") {
 		return nil
 	}
 	id, err := ParseID(r.ID + "/capabilityHosts/" + last(r.ID) + "@aml_aiagentservice")
 	if err != nil {
 		return err
 	}
-	err = o.s.put(id, Object{"properties": map[string]any{"capabilityHostKind": "Agents", "customerSubnet": injections[0].Text("subnetArmId")}})
+	err = s.put(id, Object{"properties": map[string]any{"capabilityHostKind": "Agents", "customerSubnet": injections[0].Text("subnetArmId")}})
 	if Code(err) == codeWrongCase {
-		host := o.s.get(id.text)
+		host := s.get(id.text)
 		host.Body.Set("Failed", "properties", "provisioningState")
 		return nil
 	}
@@ -194,22 +201,127 @@ func projectHostRules(o *operation) error {
 		return failure(400, "BadRequest", "The account %s has no capability host that succeeded; the project's comes after it.", account)
 	}
 	given := 0
-	for _, k := range []string{"vectorStoreConnections", "storageConnections", "threadStorageConnections"} {
-		all := o.body.Texts("properties", k)
+	for _, store := range stores {
+		all := o.body.Texts("properties", store.list)
 		if len(all) > 0 {
 			given++
 		}
 		for _, name := range all {
 			if len(all) != 1 || name == "" {
-				return failure(400, "BadRequest", "%s must have exactly one connection.", k)
+				return failure(400, "BadRequest", "%s must have exactly one connection.", store.list)
 			}
-			if o.s.get(o.id.Parent()+"/connections/"+name) == nil && o.s.get(account+"/connections/"+name) == nil {
-				return failure(400, "BadRequest", "Connection %s of %s was not found.", name, k)
+			c := o.s.connection(o.id.Parent(), name)
+			if c == nil {
+				return failure(400, "BadRequest", "Connection %s of %s was not found.", name, store.list)
+			}
+			if !same(c.Body.Text("properties", "category"), store.category) {
+				return failure(400, "BadRequest", "Connection %s of %s is of the category %s, not %s.", name, store.list, c.Body.Text("properties", "category"), store.category)
 			}
 		}
 	}
 	if given != 0 && given != 3 {
 		return failure(400, "BadRequest", "A capability host needs vectorStoreConnections, storageConnections and threadStorageConnections, or none of them.")
+	}
+	return nil
+}
+
+// stores are what a capability host keeps an agent's data in: where it is named, as what it is
+// connected, and what the project's identity does there when the host is made
+// (learn.microsoft.com/azure/foundry/agents/concepts/standard-agent-setup).
+var stores = []struct {
+	list, category, kind string
+	actions              []string
+}{
+	{"threadStorageConnections", "CosmosDB", typeCosmos, []string{"Microsoft.DocumentDB/databaseAccounts/sqlDatabases/write"}},
+	{"storageConnections", "AzureStorageAccount", typeStorage, []string{"Microsoft.Storage/storageAccounts/blobServices/containers/write", blobActions + "write"}},
+	{"vectorStoreConnections", "CognitiveSearch", typeSearch, []string{"Microsoft.Search/searchServices/read", documentActions + "write"}},
+}
+
+// connection is one of a project's, or of its account's.
+func (s *State) connection(project, name string) *Resource {
+	if c := s.get(project + "/connections/" + name); c != nil {
+		return c
+	}
+	return s.get(up(project) + "/connections/" + name)
+}
+
+// projectHostFinish is what shows only when the host goes to work: it reaches the stores over
+// their private endpoints, as the project's identity, and makes the database of its threads. A
+// role that was given a moment ago is not heard of everywhere yet.
+func projectHostFinish(s *State, r *Resource) error {
+	broken := func(format string, args ...any) error {
+		return failure(400, "CapabilityHostProvisioningFailed", "Capability Host %s could not be provisioned: %s", last(r.ID), failure(0, "", format, args...).Message)
+	}
+	project := s.get(up(r.ID))
+	var forbidden error
+	database := ""
+	for _, store := range stores {
+		for _, name := range r.Body.Texts("properties", store.list) {
+			to := s.connection(project.ID, name)
+			if to == nil {
+				return broken("connection %s was deleted.", name)
+			}
+			target := s.get(to.Body.Text("properties", "metadata", "ResourceId"))
+			if target == nil || !same(target.Type, store.kind) {
+				return broken("connection %s does not name a resource of the type %s.", name, store.kind)
+			}
+			if same(target.Body.Text("properties", "publicNetworkAccess"), "Disabled") && !s.reaches(up(project.ID), target.ID) {
+				return broken("%s admits nobody from public networks, and has no private endpoint with a name in the account's virtual network.", target.ID)
+			}
+			for _, action := range store.actions {
+				if err := s.authorized(project.Body.Text("identity", "principalId"), action, target.ID); err != nil && forbidden == nil {
+					forbidden = broken("Forbidden: %v", err)
+				}
+			}
+			if store.kind == typeCosmos {
+				database = target.ID + "/sqlDatabases/enterprise_memory"
+			}
+		}
+	}
+	if forbidden != nil || database == "" {
+		return forbidden
+	}
+	id, err := ParseID(database)
+	if err != nil {
+		return err
+	}
+	return s.put(id, Object{"properties": map[string]any{"resource": map[string]any{"id": "enterprise_memory"}}})
+}
+
+// reaches says whether the agents of an account find a resource by a private endpoint: one in
+// their virtual network whose name is in a zone that the network is linked to.
+func (s *State) reaches(account, target string) bool {
+	injections := s.get(account).Body.List("properties", "networkInjections")
+	if len(injections) == 0 {
+		return true // it is not in a network of ours
+	}
+	network := up(injections[0].Text("subnetArmId"))
+	for _, e := range s.ofType(typeEndpoint) {
+		if !same(up(e.Body.Text("properties", "subnet", "id")), network) || !settled(e) || !same(connections(e.Body)[0].Text("properties", "privateLinkServiceId"), target) {
+			continue
+		}
+		for _, record := range s.ofType(typeZoneA) {
+			if !strings.HasPrefix(key(record.Body.Text("properties", "metadata", "group")), key(e.ID)+"/") {
+				continue
+			}
+			for _, link := range s.parts(up(record.ID), typeZoneLink) {
+				if same(link.Body.Text("properties", "virtualNetwork", "id"), network) {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// connectionRemovable: a capability host works with its connections.
+func connectionRemovable(o *operation) error {
+	for _, host := range o.s.parts(o.id.Parent(), typeProjectHost) {
+		for _, store := range stores {
+			if slices.ContainsFunc(host.Body.Texts("properties", store.list), func(name string) bool { return same(name, o.id.Name()) }) {
+				return failure(409, "Conflict", "Connection %s is in use by capability host %s.", o.id.Name(), last(host.ID))
+			}
+		}
 	}
 	return nil
 }
@@ -235,6 +347,9 @@ func projectRules(o *operation) error {
 	if !account.Body.True("properties", "allowProjectManagement") {
 		return failure(400, "ProjectManagementNotAllowed", "Account %s does not allow projects.", last(account.ID))
 	}
+	if !settled(account) {
+		return failure(409, "RequestConflict", "Cannot modify resource with id '%s' because the resource entity provisioning state is not terminal. Please wait for the provisioning state to become terminal and then retry the request.", o.id)
+	}
 	if !strings.Contains(o.body.Text("identity", "type"), "Assigned") {
 		return failure(400, "InvalidRequestContent", "Project %s needs an identity.", o.id.Name())
 	}
@@ -253,6 +368,32 @@ func projectRemovable(o *operation) error {
 		return failure(409, "Conflict", "Project %s cannot be deleted before its capability host %s.", o.id.Name(), last(hosts[0].ID))
 	}
 	return nil
+}
+
+// linger is what a purge leaves behind. The account's capability host goes with it, and with that,
+// some time later, the service association link: at once only if somebody deleted the host before
+// the account.
+func linger(s *State, account *Resource) {
+	hosted := false
+	for _, r := range s.Deleted {
+		hosted = hosted || same(r.Type, typeAccountHost) && same(up(r.ID), account.ID)
+	}
+	if !hosted || s.Settings.LinkDelay == 0 {
+		return
+	}
+	for _, injection := range account.Body.List("properties", "networkInjections") {
+		if s.Lingering == nil {
+			s.Lingering = map[string]int{}
+		}
+		s.Lingering[key(injection.Text("subnetArmId"))] = s.Settings.LinkDelay
+	}
+}
+
+// unlink is one question about a subnet whose link has outlived its account.
+func (s *State) unlink(subnet string) {
+	if s.Lingering[key(subnet)]--; s.Lingering[key(subnet)] <= 0 {
+		delete(s.Lingering, key(subnet))
+	}
 }
 
 // accountRemovable: Azure refuses an account with projects.

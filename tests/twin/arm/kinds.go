@@ -8,12 +8,14 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/authorization/armauthorization/v2"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/cognitiveservices/armcognitiveservices/v2"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/compute/armcompute/v7"
+	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/cosmos/armcosmos/v2"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/dnsresolver/armdnsresolver"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/keyvault/armkeyvault"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/msi/armmsi"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/network/armnetwork/v7"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/privatedns/armprivatedns"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/resources/armresources"
+	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/search/armsearch"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/storage/armstorage/v2"
 )
 
@@ -37,6 +39,12 @@ type kind struct {
 	// removable says why it cannot be deleted; removed does what follows.
 	removable func(*operation) error
 	removed   func(*operation, *Resource)
+	// long is set for what Azure makes, changes and deletes in an operation of some time; holds
+	// are the ids, beside its own, that nobody changes meanwhile; finish is what happens at the
+	// end, and may fail it.
+	long   *long
+	holds  func(id ID, body Object) []string
+	finish func(*State, *Resource) error
 	// show adds what Azure computes when it is asked.
 	show func(*State, *Resource, Object)
 }
@@ -124,6 +132,10 @@ const (
 	typeProject        = "Microsoft.CognitiveServices/accounts/projects"
 	typeProjectHost    = "Microsoft.CognitiveServices/accounts/projects/capabilityHosts"
 	typeProjectConn    = "Microsoft.CognitiveServices/accounts/projects/connections"
+	typeCosmos         = "Microsoft.DocumentDB/databaseAccounts"
+	typeCosmosDatabase = "Microsoft.DocumentDB/databaseAccounts/sqlDatabases"
+	typeCosmosRole     = "Microsoft.DocumentDB/databaseAccounts/sqlRoleAssignments"
+	typeSearch         = "Microsoft.Search/searchServices"
 )
 
 func init() {
@@ -177,18 +189,26 @@ func init() {
 		&kind{name: typeJob, model: model[armappcontainers.Job](), located: true, valid: jobName, rules: jobRules, fill: jobFill},
 		&kind{name: typeExecution, model: model[armappcontainers.JobExecution](), rules: executionRules, undeletable: true},
 
-		&kind{name: typeAccount, model: model[armcognitiveservices.Account](), located: true, valid: accountName, rules: accountRules, fill: accountFill, after: accountAfter, removable: accountRemovable, softDeleted: true},
+		&kind{name: typeAccount, model: model[armcognitiveservices.Account](), located: true, valid: accountName, rules: accountRules, fill: accountFill, finish: accountFinish, removable: accountRemovable, softDeleted: true},
 		&kind{name: typeAccountHost, model: model[armcognitiveservices.CapabilityHost](), rules: accountHostRules, removable: accountHostRemovable},
 		&kind{name: typeConnection, model: model[armcognitiveservices.ConnectionPropertiesV2BasicResource](), rules: connectionRules},
 		&kind{name: typeProject, model: model[armcognitiveservices.Project](), located: true, valid: accountName, rules: projectRules, fill: projectFill, removable: projectRemovable},
-		&kind{name: typeProjectHost, model: model[armcognitiveservices.CapabilityHost](), rules: projectHostRules},
-		&kind{name: typeProjectConn, model: model[armcognitiveservices.ConnectionPropertiesV2BasicResource](), rules: connectionRules},
+		&kind{name: typeProjectHost, model: model[armcognitiveservices.CapabilityHost](), rules: projectHostRules, finish: projectHostFinish},
+		&kind{name: typeProjectConn, model: model[armcognitiveservices.ConnectionPropertiesV2BasicResource](), rules: connectionRules, removable: connectionRemovable},
+
+		&kind{name: typeCosmos, model: model[armcosmos.DatabaseAccountGetResults](), located: true, valid: cosmosName, rules: cosmosRules, fill: cosmosFill},
+		&kind{name: typeCosmosDatabase, model: model[armcosmos.SQLDatabaseGetResults]()},
+		&kind{name: typeCosmosRole, model: model[armcosmos.SQLRoleAssignmentGetResults](), rules: cosmosRoleRules},
+
+		&kind{name: typeSearch, model: model[armsearch.Service](), located: true, valid: searchName, rules: searchRules, fill: searchFill},
 	)
+	schedule()
 }
 
 // polymorphic are values for fields whose type is an interface of the SDK's.
 var polymorphic = map[Model]any{
 	reflect.TypeFor[armcognitiveservices.ConnectionPropertiesV2Classification](): &armcognitiveservices.ConnectionPropertiesV2{},
+	reflect.TypeFor[armcosmos.BackupPolicyClassification]():                      &armcosmos.BackupPolicy{},
 }
 
 // enums are the values of the types that Azure refuses others of.
@@ -234,7 +254,15 @@ func init() {
 	enum(armdnsresolver.PossibleActionTypeValues())
 	enum(armdnsresolver.PossibleDNSSecurityRuleStateValues())
 	enum(armappcontainers.PossibleTriggerTypeValues())
+	enum(armcosmos.PossibleDatabaseAccountKindValues())
+	enum(armcosmos.PossibleDefaultConsistencyLevelValues())
+	enum(armcosmos.PossiblePublicNetworkAccessValues())
+	enum(armsearch.PossibleSKUNameValues())
+	enum(armsearch.PossiblePublicNetworkAccessValues())
+	enum(armsearch.PossibleHostingModeValues())
 	enum(armcognitiveservices.PossibleScenarioTypeValues())
+	enum(armcognitiveservices.PossibleConnectionCategoryValues())
+	enum(armcognitiveservices.PossibleConnectionAuthTypeValues())
 	enum(armcognitiveservices.PossibleCapabilityHostKindValues())
 }
 

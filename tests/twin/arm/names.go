@@ -42,8 +42,19 @@ var (
 
 	jobName = rule(`^[a-z]([a-z0-9-]{0,30}[a-z0-9])$`, invalidName("ContainerAppInvalidName", "Invalid ContainerApp Job name '%s'. A name must consist of lower case alphanumeric characters or '-', start with an alphabetic character, end with an alphanumeric character, and have between 2 and 32 characters."))
 
+	cosmosName = rule(`^[a-z0-9][a-z0-9-]{1,42}[a-z0-9]$`, invalidName("BadRequest", "Invalid account name '%s'. The account name can contain only lowercase letters, numbers and the '-' character, and must be between 3 and 44 characters."))
+
 	accountName = rule(`^[A-Za-z0-9][A-Za-z0-9_.-]{1,63}$`, invalidName("InvalidAccountName", "The account name '%s' is invalid: 2 to 64 characters, letters, digits, '_', '.' or '-', which begins with a letter or digit."))
 )
+
+var searchPattern = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,58}[a-z0-9]$`)
+
+func searchName(name string) error {
+	if !searchPattern.MatchString(name) || strings.Contains(name, "--") || strings.Index(name, "-") == 1 {
+		return failure(400, "InvalidServiceName", "Service name '%s' is invalid: Service name must only contain lowercase letters, digits or dashes, cannot use dash as the first two or last one characters, cannot contain consecutive dashes, and is limited between 2 and 60 characters in length.", name)
+	}
+	return nil
+}
 
 var vaultPattern = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]{1,22}[A-Za-z0-9]$`)
 

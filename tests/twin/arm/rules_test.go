@@ -197,6 +197,45 @@ func TestRules(t *testing.T) {
 		{"endpoint for an unknown group", seq(storage, put("endpoints/e", endpointBody("vnets/v/subnets/b", "blobs"))), "InvalidPrivateLinkServiceGroupId"},
 		{"endpoint", seq(storage, put("endpoints/e", endpointBody("vnets/v/subnets/b", "blob"))), ""},
 		{"subnet of an endpoint goes", seq(storage, put("endpoints/e", endpointBody("vnets/v/subnets/b", "blob")), del("vnets/v/subnets/b")), "InUseSubnetCannotBeDeleted"},
+		{"endpoint for threads", seq(put("cosmos/threads", cosmosBody()), put("endpoints/e", strings.Replace(endpointBody("vnets/v/subnets/b", "Sql"), "storage/account1", "cosmos/threads", 1))), ""},
+		{"endpoint for threads by the group of another service", seq(put("cosmos/threads", cosmosBody()), put("endpoints/e", strings.Replace(endpointBody("vnets/v/subnets/b", "blob"), "storage/account1", "cosmos/threads", 1))), "InvalidPrivateLinkServiceGroupId"},
+		{"endpoint for vectors", seq(put("search/vectors", searchBody()), put("endpoints/e", strings.Replace(endpointBody("vnets/v/subnets/b", "searchService"), "storage/account1", "search/vectors", 1))), ""},
+		{"endpoint for an account", seq(account, put("endpoints/e", strings.Replace(endpointBody("vnets/v/subnets/b", "account"), "storage/account1", "ai/foundry", 1))), ""},
+		{"endpoint for nothing", put("endpoints/e", endpointBody("vnets/v/subnets/b", "blob")), "InvalidResourceReference"},
+		{"second zone group", seq(storage, put("endpoints/e", endpointBody("vnets/v/subnets/b", "blob")), put("endpoints/e/privateDnsZoneGroups/default", `{"properties":{}}`), put("endpoints/e/privateDnsZoneGroups/other", `{"properties":{}}`)), "MultiplePrivateDnsZoneGroupsNotSupported"},
+
+		// Cosmos DB.
+		{"database account", put("cosmos/threads", cosmosBody()), ""},
+		{"database account with capitals", put("cosmos/Threads", cosmosBody()), "BadRequest"},
+		{"database account of 45 letters", put("cosmos/"+strings.Repeat("t", 45), cosmosBody()), "BadRequest"},
+		{"database account's name taken", seq(put("cosmos/threads", cosmosBody()), put("/subscriptions/00000000-0000-4000-8000-000000000005/resourceGroups/two", `{"location":"eastus2"}`), put("/subscriptions/00000000-0000-4000-8000-000000000005/resourceGroups/two/providers/Microsoft.DocumentDB/databaseAccounts/threads", cosmosBody())), "BadRequest"},
+		{"database account of another offer", put("cosmos/threads", cosmosBody("Standard", "Premium")), "BadRequest"},
+		{"database account nowhere", put("cosmos/threads", cosmosBody(`{"locationName":"eastus2","failoverPriority":0}`, "")), "BadRequest"},
+		{"database account without a first region", put("cosmos/threads", cosmosBody(`"failoverPriority":0`, `"failoverPriority":1`)), "BadRequest"},
+		{"database account of an unknown kind", put("cosmos/threads", cosmosBody("GlobalDocumentDB", "Graph")), "InvalidRequestContent"},
+		{"database account of another kind", seq(put("cosmos/threads", cosmosBody()), put("cosmos/threads", cosmosBody("GlobalDocumentDB", "MongoDB"))), "BadRequest"},
+		{"database account with a property of nobody's", put("cosmos/threads", cosmosBody("publicNetworkAccess", "publicAccess")), "InvalidRequestContent"},
+		{"database account moved", seq(put("cosmos/threads", cosmosBody()), put("cosmos/threads", cosmosBody(`{"location":"eastus2"`, `{"location":"westus3"`))), "InvalidResourceLocation"},
+		{"database account for a subnet without service endpoint", put("cosmos/threads", cosmosBody(`"publicNetworkAccess"`, `"virtualNetworkRules":[{"id":"<vnets/v/subnets/a>"}],"publicNetworkAccess"`)), "BadRequest"},
+		{"role for all of an account's data", seq(put("cosmos/threads", cosmosBody()), put("cosmos/threads/sqlRoleAssignments/b01dc0de-0000-4000-8000-000000000001", dataRole)), ""},
+		{"role for data, of no GUID", seq(put("cosmos/threads", cosmosBody()), put("cosmos/threads/sqlRoleAssignments/data", dataRole)), "BadRequest"},
+		{"role for data, unknown", seq(put("cosmos/threads", cosmosBody()), put("cosmos/threads/sqlRoleAssignments/b01dc0de-0000-4000-8000-000000000001", strings.Replace(dataRole, "000000000002>", "000000000003>", 1))), "NotFound"},
+		{"role for another's data", seq(put("cosmos/threads", cosmosBody()), put("cosmos/threads/sqlRoleAssignments/b01dc0de-0000-4000-8000-000000000001", strings.Replace(dataRole, `"<cosmos/threads>"`, `"<cosmos/other>"`, 1))), "InvalidResourceReference"},
+		{"role for no database", seq(put("cosmos/threads", cosmosBody()), put("cosmos/threads/sqlRoleAssignments/b01dc0de-0000-4000-8000-000000000001", strings.Replace(dataRole, `"<cosmos/threads>"`, `"<cosmos/threads/dbs/none>"`, 1))), "BadRequest"},
+		{"role for data, twice", seq(put("cosmos/threads", cosmosBody()), put("cosmos/threads/sqlRoleAssignments/b01dc0de-0000-4000-8000-000000000001", dataRole), put("cosmos/threads/sqlRoleAssignments/b01dc0de-0000-4000-8000-000000000002", dataRole)), "Conflict"},
+		{"role for data, for nobody", seq(put("cosmos/threads", cosmosBody()), put("cosmos/threads/sqlRoleAssignments/b01dc0de-0000-4000-8000-000000000001", strings.Replace(dataRole, deployer, "00000000-0000-4000-8000-000000000009", 1))), "BadRequest"},
+
+		// AI Search.
+		{"search service", put("search/vectors", searchBody()), ""},
+		{"search service with capitals", put("search/Vectors", searchBody()), "InvalidServiceName"},
+		{"search service with two dashes", put("search/vec--tors", searchBody()), "InvalidServiceName"},
+		{"search service without a SKU", put("search/vectors", searchBody(`"sku":{"name":"standard"},`, ``)), "BadRequest"},
+		{"search service of an unknown SKU", put("search/vectors", searchBody(`"standard"`, `"huge"`)), "InvalidRequestContent"},
+		{"search service of five partitions", put("search/vectors", searchBody(`"partitionCount":1`, `"partitionCount":5`)), "BadRequest"},
+		{"search service of 48 units", put("search/vectors", searchBody(`"partitionCount":1`, `"partitionCount":12`, `"replicaCount":1`, `"replicaCount":4`)), "BadRequest"},
+		{"search service of 36 units", put("search/vectors", searchBody(`"partitionCount":1`, `"partitionCount":12`, `"replicaCount":1`, `"replicaCount":3`)), ""},
+		{"search service with keys and without", put("search/vectors", searchBody(`"disableLocalAuth"`, `"authOptions":{"apiKeyOnly":{}},"disableLocalAuth"`)), "BadRequest"},
+		{"search service of another SKU", seq(put("search/vectors", searchBody()), put("search/vectors", searchBody(`"standard"`, `"basic"`))), "BadRequest"},
 
 		// Container Apps.
 		{"environment", put("envs/e", environment), ""},
@@ -220,6 +259,8 @@ func TestRules(t *testing.T) {
 		})
 	}
 }
+
+const dataRole = `{"properties":{"principalId":"` + deployer + `","roleDefinitionId":"<cosmos/threads/sqlRoleDefinitions/00000000-0000-0000-0000-000000000002>","scope":"<cosmos/threads>"}}`
 
 const linkBody = `{"location":"global","properties":{"virtualNetwork":{"id":"<vnets/v>"}}}`
 

@@ -23,6 +23,11 @@ type State struct {
 	// Deleted are what Azure keeps after a deletion: vaults and Foundry accounts.
 	Deleted map[string]*Resource `json:"deleted,omitempty"`
 	Faults  []*Fault             `json:"faults,omitempty"`
+	// Operations are those under way and those that have ended, by where they are asked about.
+	Operations map[string]*Operation `json:"operations,omitempty"`
+	// Lingering are service association links that outlive their account, by subnet, each with
+	// the number of questions about the subnet until Azure has let go of it.
+	Lingering map[string]int `json:"lingering,omitempty"`
 	// Made counts what was ever made, so that a resource of the same id is told from the one
 	// before.
 	Made int `json:"made"`
@@ -48,6 +53,9 @@ type Settings struct {
 	// DirectoryDelay is for how many role assignments a new managed identity is not in the
 	// directory yet. One that says which type its principal has is not looked up.
 	DirectoryDelay int `json:"directoryDelay,omitempty"`
+	// LinkDelay is for how many questions a subnet still has the service association link of a
+	// Foundry account that was purged.
+	LinkDelay int `json:"linkDelay,omitempty"`
 	// TakenNames are global names of other tenants' accounts and vaults.
 	TakenNames []string `json:"takenNames,omitempty"`
 	// Unregistered are resource providers that the subscription has not registered.

@@ -118,6 +118,9 @@ func (c *Control) Purge(id string) error {
 		if r.Body.True("properties", "enablePurgeProtection") {
 			return failure(403, "MethodNotAllowed", "Operation 'DeletedVaultPurge' is not allowed: the vault '%s' has purge protection.", last(r.ID))
 		}
+		if same(r.Type, typeAccount) {
+			linger(s, r)
+		}
 		s.move(s.Deleted, map[string]*Resource{}, id)
 		return nil
 	})

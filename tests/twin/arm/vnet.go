@@ -251,7 +251,7 @@ func residents(s *State, subnet string) []string {
 }
 
 // links are a subnet's service association links. The one of a Foundry account stays until the
-// account is purged, whatever the portal says of it.
+// account is purged and Azure has let go of the subnet, whatever the portal says of it.
 func links(s *State, subnet string) []string {
 	var all []string
 	link := subnet + "/serviceAssociationLinks/legionservicelink"
@@ -259,6 +259,9 @@ func links(s *State, subnet string) []string {
 		if same(e.Body.Text("properties", "vnetConfiguration", "infrastructureSubnetId"), subnet) {
 			all = append(all, link)
 		}
+	}
+	if s.Lingering[key(subnet)] > 0 {
+		all = append(all, link)
 	}
 	accounts := s.ofType(typeAccount)
 	for _, r := range s.Deleted {

@@ -38,7 +38,7 @@ func (w *world) id(path string) string {
 		"vnets": "Network/virtualNetworks", "nsgs": "Network/networkSecurityGroups", "tables": "Network/routeTables", "nics": "Network/networkInterfaces",
 		"ips": "Network/publicIPAddresses", "nats": "Network/natGateways", "endpoints": "Network/privateEndpoints", "zones": "Network/privateDnsZones",
 		"policies": "Network/dnsResolverPolicies", "lists": "Network/dnsResolverDomainLists", "vms": "Compute/virtualMachines", "identities": "ManagedIdentity/userAssignedIdentities",
-		"storage": "Storage/storageAccounts", "vaults": "KeyVault/vaults", "envs": "App/managedEnvironments", "jobs": "App/jobs", "ai": "CognitiveServices/accounts",
+		"storage": "Storage/storageAccounts", "vaults": "KeyVault/vaults", "envs": "App/managedEnvironments", "jobs": "App/jobs", "cosmos": "DocumentDB/databaseAccounts", "search": "Search/searchServices", "ai": "CognitiveServices/accounts",
 	} {
 		if rest, ok := strings.CutPrefix(path, short+"/"); ok {
 			return group + "/providers/Microsoft." + long + "/" + rest
@@ -47,8 +47,13 @@ func (w *world) id(path string) string {
 	return group + "/providers/" + path
 }
 
-// try sends a PUT. In the body <path> stands for the id of path.
+// try sends a PUT. In the body <path> stands for the id of path, and <path#principalId> for its identity.
 func (w *world) try(path, body string) (Object, error) {
+	w.t.Helper()
+	return w.Put(w.id(path), w.body(body))
+}
+
+func (w *world) body(body string) Object {
 	w.t.Helper()
 	var b strings.Builder
 	for rest := body; ; {
@@ -58,14 +63,18 @@ func (w *world) try(path, body string) (Object, error) {
 			break
 		}
 		ref, tail, _ := strings.Cut(after, ">")
-		b.WriteString(w.id(ref))
+		if at, who := strings.CutSuffix(ref, "#principalId"); who {
+			b.WriteString(w.get(at).Text("identity", "principalId"))
+		} else {
+			b.WriteString(w.id(ref))
+		}
 		rest = tail
 	}
 	var o Object
 	if err := json.Unmarshal([]byte(b.String()), &o); err != nil {
 		w.t.Fatalf("%s: %v", body, err)
 	}
-	return w.Put(w.id(path), o)
+	return o
 }
 
 func (w *world) make(path, body string) Object {
@@ -128,6 +137,14 @@ func keyBody(changes ...string) string {
 }
 
 const storageBody = `{"location":"eastus2","kind":"StorageV2","sku":{"name":"Standard_LRS"},"properties":{"allowBlobPublicAccess":false}}`
+
+func cosmosBody(changes ...string) string {
+	return strings.NewReplacer(changes...).Replace(`{"location":"eastus2","kind":"GlobalDocumentDB","properties":{"databaseAccountOfferType":"Standard","locations":[{"locationName":"eastus2","failoverPriority":0}],"publicNetworkAccess":"Disabled"}}`)
+}
+
+func searchBody(changes ...string) string {
+	return strings.NewReplacer(changes...).Replace(`{"location":"eastus2","sku":{"name":"standard"},"identity":{"type":"SystemAssigned"},"properties":{"replicaCount":1,"partitionCount":1,"disableLocalAuth":true,"publicNetworkAccess":"disabled"}}`)
+}
 
 func accountBody(subnet string) string {
 	return `{"location":"eastus2","kind":"AIServices","sku":{"name":"S0"},"identity":{"type":"SystemAssigned"},"properties":{"allowProjectManagement":true,"customSubDomainName":"agents",

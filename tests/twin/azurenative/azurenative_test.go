@@ -31,7 +31,7 @@ func newStack(t *testing.T) *stack {
 	if err != nil {
 		t.Fatal(err)
 	}
-	provider, err := New(control)
+	provider, err := New(control, Version)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,7 +14,7 @@ import (
 
 // check holds a program's properties to the SDK's types, and fills in the name and the location.
 func (n *native) check(ctx context.Context, req p.CheckRequest) (p.CheckResponse, error) {
-	r, err := lookup(string(req.Urn.Type()))
+	r, err := n.lookup(string(req.Urn.Type()))
 	if err != nil {
 		return p.CheckResponse{}, err
 	}

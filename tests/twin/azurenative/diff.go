@@ -13,7 +13,7 @@ import (
 
 // diff compares what a program asks for with what it asked for before, never with what Azure has.
 func (n *native) diff(_ context.Context, req p.DiffRequest) (p.DiffResponse, error) {
-	r, err := lookup(string(req.Urn.Type()))
+	r, err := n.lookup(string(req.Urn.Type()))
 	if err != nil {
 		return p.DiffResponse{}, err
 	}

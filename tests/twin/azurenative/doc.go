@@ -11,6 +11,9 @@
 // first; a resource that is there already is not created; parts that a program does not list
 // are left as they are on update.
 //
+// It is there in two versions: the one that the components are written against, and the one that
+// examples/foundry names, whose types are read from its package for Node (types3.go).
+//
 // What it does not prove: that the real provider maps each property as this one does, which
 // retries it makes, or how long anything takes.
 package azurenative

@@ -23,6 +23,7 @@ const StateVariable = "BULKHEAD_TWIN_ARM"
 
 // native is one running provider.
 type native struct {
+	types        map[string]*resource
 	control      *arm.Control
 	subscription string
 	tenant       string
@@ -30,14 +31,18 @@ type native struct {
 	location     string // of the configuration
 }
 
-// New makes the provider over a control plane.
-func New(control *arm.Control) (p.Provider, error) {
+// New makes the provider of a version, [Version] or [Version3], over a control plane.
+func New(control *arm.Control, version string) (p.Provider, error) {
+	known, ok := map[string]map[string]*resource{Version: types, Version3: types3}[version]
+	if !ok {
+		return p.Provider{}, fmt.Errorf("the twin has no azure-native %s", version)
+	}
 	state, err := control.State()
 	if err != nil {
 		return p.Provider{}, err
 	}
 	s := state.Settings
-	n := &native{control: control, subscription: s.Subscription, tenant: s.Tenant, deployer: s.Deployer}
+	n := &native{types: known, control: control, subscription: s.Subscription, tenant: s.Tenant, deployer: s.Deployer}
 	return p.Provider{
 		CheckConfig: func(_ context.Context, req p.CheckRequest) (p.CheckResponse, error) {
 			return p.CheckResponse{Inputs: req.Inputs}, nil
@@ -60,10 +65,10 @@ func New(control *arm.Control) (p.Provider, error) {
 	}, nil
 }
 
-func lookup(token string) (*resource, error) {
-	r, ok := types[token]
+func (n *native) lookup(token string) (*resource, error) {
+	r, ok := n.types[token]
 	if !ok {
-		return nil, fmt.Errorf("the twin's azure-native does not know the type %s; it knows %s", token, strings.Join(slices.Sorted(maps.Keys(types)), ", "))
+		return nil, fmt.Errorf("the twin's azure-native does not know the type %s; it knows %s", token, strings.Join(slices.Sorted(maps.Keys(n.types)), ", "))
 	}
 	return r, nil
 }
@@ -145,7 +150,7 @@ func retry[T any](f func() (T, error)) (result T, err error) {
 }
 
 func (n *native) create(_ context.Context, req p.CreateRequest) (p.CreateResponse, error) {
-	r, err := lookup(string(req.Urn.Type()))
+	r, err := n.lookup(string(req.Urn.Type()))
 	if err != nil {
 		return p.CreateResponse{}, err
 	}
@@ -214,7 +219,7 @@ func (r *resource) wire(name string) []string {
 }
 
 func (n *native) update(_ context.Context, req p.UpdateRequest) (p.UpdateResponse, error) {
-	r, err := lookup(string(req.Urn.Type()))
+	r, err := n.lookup(string(req.Urn.Type()))
 	if err != nil {
 		return p.UpdateResponse{}, err
 	}
@@ -255,7 +260,7 @@ func (n *native) update(_ context.Context, req p.UpdateRequest) (p.UpdateRespons
 }
 
 func (n *native) delete(_ context.Context, req p.DeleteRequest) error {
-	r, err := lookup(string(req.Urn.Type()))
+	r, err := n.lookup(string(req.Urn.Type()))
 	if err != nil {
 		return err
 	}
@@ -276,7 +281,7 @@ func (n *native) delete(_ context.Context, req p.DeleteRequest) error {
 }
 
 func (n *native) read(_ context.Context, req p.ReadRequest) (p.ReadResponse, error) {
-	r, err := lookup(string(req.Urn.Type()))
+	r, err := n.lookup(string(req.Urn.Type()))
 	if err != nil {
 		return p.ReadResponse{}, err
 	}

@@ -289,7 +289,7 @@ func TestImport(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", m.urn, err)
 		}
-		r, err := lookup(string(m.urn.Type()))
+		r, err := (&native{types: types}).lookup(string(m.urn.Type()))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -136,13 +136,14 @@ func element(t reflect.Type) reflect.Type {
 // renamed are the properties whose name in programs is not the one on the wire
 // (x-ms-client-name in Azure's specifications).
 var renamed = map[string]string{
-	"AccountProperties.networkRuleSet":            "networkAcls",
-	"AccountProperties.enableHttpsTrafficOnly":    "supportsHttpsTrafficOnly",
-	"AccountProperties.enableNfsV3":               "isNfsV3Enabled",
-	"IPRule.iPAddressOrRange":                     "value",
-	"VirtualNetworkRule.virtualNetworkResourceId": "id",
-	"KeyAttributes.expires":                       "exp",
-	"KeyAttributes.notBefore":                     "nbf",
+	"AccountProperties.networkRuleSet":               "networkAcls",
+	"AccountProperties.enableHttpsTrafficOnly":       "supportsHttpsTrafficOnly",
+	"AccountProperties.enableNfsV3":                  "isNfsV3Enabled",
+	"IPRule.iPAddressOrRange":                        "value",
+	"VirtualNetworkRule.virtualNetworkResourceId":    "id",
+	"CapabilityHost.projectCapabilityHostProperties": "properties",
+	"KeyAttributes.expires":                          "exp",
+	"KeyAttributes.notBefore":                        "nbf",
 }
 
 // place finds where a property stands in a body of a model: at the top, or within properties,

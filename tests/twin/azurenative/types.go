@@ -49,14 +49,7 @@ var types = map[string]*resource{}
 
 // add enters a type under its tokens: module:Name and module/version:Name.
 func add(r resource, token string, versions map[string]pair) {
-	r.kind = "Microsoft.Resources/resourceGroups"
-	if at := strings.LastIndex(r.path, "/providers/"); at >= 0 {
-		parts := strings.Split(r.path[at+len("/providers/"):], "/")
-		r.kind = parts[0]
-		for i := 1; i < len(parts); i += 2 {
-			r.kind += "/" + parts[i]
-		}
-	}
+	r.kind = kindOf(r.path)
 	module, name, _ := strings.Cut(token, ":")
 	for version, p := range versions {
 		v := r
@@ -69,6 +62,20 @@ func add(r resource, token string, versions map[string]pair) {
 		}
 		types["azure-native:"+module+version+":"+name] = &v
 	}
+}
+
+// kindOf is Azure's type of a path.
+func kindOf(path string) string {
+	at := strings.LastIndex(path, "/providers/")
+	if at < 0 {
+		return "Microsoft.Resources/resourceGroups"
+	}
+	parts := strings.Split(path[at+len("/providers/"):], "/")
+	kind := parts[0]
+	for i := 1; i < len(parts); i += 2 {
+		kind += "/" + parts[i]
+	}
+	return kind
 }
 
 func init() {

@@ -43,12 +43,14 @@ func flags(engine string, req *pulumirpc.RunRequest, dash string) []string {
 }
 
 // nodeProgram runs the runner that the npm package @pulumi/pulumi brings along. It compiles
-// TypeScript by itself.
+// TypeScript by itself where the real host has told it to, which is by default.
 func nodeProgram(ctx context.Context, engine string, req *pulumirpc.RunRequest) (*exec.Cmd, error) {
 	for dir := programDirectory(req); ; dir = filepath.Dir(dir) {
 		runner := filepath.Join(dir, "node_modules", "@pulumi", "pulumi", "cmd", "run")
 		if _, err := os.Stat(runner); err == nil {
-			return exec.CommandContext(ctx, "node", append([]string{runner}, flags(engine, req, "-")...)...), nil
+			cmd := exec.CommandContext(ctx, "node", append([]string{runner}, flags(engine, req, "-")...)...)
+			cmd.Env = []string{"PULUMI_NODEJS_TYPESCRIPT=true"}
+			return cmd, nil
 		}
 		if dir == filepath.Dir(dir) {
 			return nil, fmt.Errorf("no node_modules/@pulumi/pulumi above %s", programDirectory(req))

@@ -37,14 +37,14 @@ public final class FoundryAccountArgs extends com.pulumi.resources.ResourceArgs 
     }
 
     /**
-     * ARM id of the account, once it exists.
+     * ARM id of the account, where it stands in another resource group.
      * 
      */
     @Import(name="id")
     private @Nullable Output<String> id;
 
     /**
-     * @return ARM id of the account, once it exists.
+     * @return ARM id of the account, where it stands in another resource group.
      * 
      */
     public Optional<Output<String>> id() {
@@ -67,14 +67,14 @@ public final class FoundryAccountArgs extends com.pulumi.resources.ResourceArgs 
     }
 
     /**
-     * Name of the account.
+     * Name of the account. Unless id is given, SpokeLock watches over the one of that name in the spoke's resource group.
      * 
      */
     @Import(name="name")
     private @Nullable Output<String> name;
 
     /**
-     * @return Name of the account.
+     * @return Name of the account. Unless id is given, SpokeLock watches over the one of that name in the spoke's resource group.
      * 
      */
     public Optional<Output<String>> name() {
@@ -162,7 +162,7 @@ public final class FoundryAccountArgs extends com.pulumi.resources.ResourceArgs 
         }
 
         /**
-         * @param id ARM id of the account, once it exists.
+         * @param id ARM id of the account, where it stands in another resource group.
          * 
          * @return builder
          * 
@@ -173,7 +173,7 @@ public final class FoundryAccountArgs extends com.pulumi.resources.ResourceArgs 
         }
 
         /**
-         * @param id ARM id of the account, once it exists.
+         * @param id ARM id of the account, where it stands in another resource group.
          * 
          * @return builder
          * 
@@ -204,7 +204,7 @@ public final class FoundryAccountArgs extends com.pulumi.resources.ResourceArgs 
         }
 
         /**
-         * @param name Name of the account.
+         * @param name Name of the account. Unless id is given, SpokeLock watches over the one of that name in the spoke's resource group.
          * 
          * @return builder
          * 
@@ -215,7 +215,7 @@ public final class FoundryAccountArgs extends com.pulumi.resources.ResourceArgs 
         }
 
         /**
-         * @param name Name of the account.
+         * @param name Name of the account. Unless id is given, SpokeLock watches over the one of that name in the spoke's resource group.
          * 
          * @return builder
          * 
