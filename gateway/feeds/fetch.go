@@ -13,7 +13,6 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"os"
 	"strings"
 	"time"
 
@@ -44,16 +43,13 @@ type Fetcher struct {
 	now   func() time.Time
 }
 
-// NewFetcher keeps what it fetches in dir, which it makes.
-func NewFetcher(dir string, lookup Lookup) (*Fetcher, error) {
-	if err := os.MkdirAll(dir, 0o750); err != nil {
-		return nil, fmt.Errorf("feeds.dir: %w", err)
-	}
+// NewFetcher keeps what it fetches in dir.
+func NewFetcher(dir string, lookup Lookup) *Fetcher {
 	sweepDrafts(dir, time.Now())
 	dialer := &net.Dialer{Timeout: dialTime}
 	return &Fetcher{dir: dir, lookup: lookup, now: time.Now, dial: func(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
 		return dialer.DialContext(ctx, "tcp4", to.String())
-	}}, nil
+	}}
 }
 
 // Host is the host that a feed's URL has it fetched from: over HTTPS, on its port, by its name. Empty for

@@ -123,31 +123,38 @@ func (k *Keeper) Sources() []Source {
 
 // provided reports whether somebody put a file for the feed, which is used instead.
 func (k *Keeper) provided(feed policy.Feed) bool {
-	if feed.Name == "" {
-		return false
-	}
-	own, _, _ := files(k.opt.Fetcher.dir, feed.Name)
-	return len(own) > 0
+	return feed.Name != "" && k.opt.Fetcher.Provided(feed)
 }
 
 // describe is a source as it is kept on disk.
 func (k *Keeper) describe(feed policy.Feed) Source {
-	s := Source{Feed: feed.Name, From: "Azure"}
-	if feed.Name == "" {
-		if meta, current, err := k.opt.Discovery.Kept(); err == nil {
-			s.Entries, s.Current = meta.Prefixes, current
-		}
-		return s
+	if feed.Name != "" {
+		return k.opt.Fetcher.Source(feed)
 	}
-	s.From = Redacted(feed.URL)
-	if kept, err := k.opt.Fetcher.Kept(feed); err == nil {
+	s := Source{From: "Azure"}
+	if meta, current, err := k.opt.Discovery.Kept(); err == nil {
+		s.Entries, s.Current = meta.Prefixes, current
+	}
+	return s
+}
+
+// Provided reports whether somebody put a file for a feed into the directory, which is used instead of what is fetched.
+func (f *Fetcher) Provided(feed policy.Feed) bool {
+	own, _, _ := files(f.dir, feed.Name)
+	return len(own) > 0
+}
+
+// Source describes a feed as it is kept.
+func (f *Fetcher) Source(feed policy.Feed) Source {
+	s := Source{Feed: feed.Name, From: redacted(feed.URL)}
+	if kept, err := f.Kept(feed); err == nil {
 		s.Entries, s.Current = kept.Entries, kept.Current
 	}
 	return s
 }
 
-// Redacted is a URL without what may be secret in it.
-func Redacted(raw string) string {
+// redacted is a URL without what may be secret in it.
+func redacted(raw string) string {
 	u, err := url.Parse(raw)
 	if err != nil {
 		return "…"

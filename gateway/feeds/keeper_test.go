@@ -85,13 +85,10 @@ func TestKeeperTries(t *testing.T) {
 func TestKeeperFollows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		asked := map[string]int{}
-		fetcher, err := NewFetcher(filepath.Join(t.TempDir(), "feeds"), func(_ context.Context, host string) ([]netip.Addr, error) {
+		fetcher := NewFetcher(filepath.Join(t.TempDir(), "feeds"), func(_ context.Context, host string) ([]netip.Addr, error) {
 			asked[host]++
 			return nil, errors.New("no such host")
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
 		k := NewKeeper(KeeperOptions{Fetcher: fetcher, Refresh: 6 * time.Hour})
 		feed := func(name, url string) policy.Feed { return policy.Feed{Name: name, Format: Netset, URL: url} }
 		doc := func(feeds ...policy.Feed) *policy.Document {

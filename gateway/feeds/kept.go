@@ -84,6 +84,9 @@ func (f *Fetcher) Kept(feed policy.Feed) (Kept, error) {
 	return k, nil
 }
 
+// Fetched reports whether a file of that name is one that a Fetcher keeps.
+func Fetched(name string) bool { return filepath.Ext(name) == fetchedExt }
+
 func (f *Fetcher) path(feed policy.Feed) string { return filepath.Join(f.dir, feed.Name+fetchedExt) }
 
 // confirm notes that what is kept is still the feed.
@@ -119,6 +122,9 @@ type draft struct {
 }
 
 func newDraft(dir string) (*draft, error) {
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return nil, err
+	}
 	file, err := os.CreateTemp(dir, drafts+"*")
 	if err != nil {
 		return nil, err

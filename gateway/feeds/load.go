@@ -183,6 +183,9 @@ func (l *loader) find(feed policy.Feed) (string, error) {
 		return "", nil
 	}
 	own, fetched, err := files(l.opts.Dir, feed.Name)
+	if errors.Is(err, fs.ErrNotExist) && Host(feed.URL) != "" {
+		err = nil // it is made for the first that is fetched
+	}
 	switch {
 	case err != nil:
 		return "", cause(err)
@@ -208,7 +211,7 @@ func files(dir, feed string) (own []string, fetched string, err error) {
 		name := entry.Name()
 		stem := strings.TrimSuffix(name, filepath.Ext(name))
 		switch {
-		case filepath.Ext(name) == fetchedExt:
+		case Fetched(name):
 			if stem == feed {
 				fetched = filepath.Join(dir, name)
 			}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -26,21 +27,29 @@ func (s *Server) identify() error {
 }
 
 // azure is how the gateway itself asks Azure's services. Names are resolved by the upstream
-// resolvers, and so to the addresses that `egress` opens: the machine's own resolver may well
+// resolvers, and dialled at the addresses that the kernel was told: the machine's own resolver may well
 // be this gateway, as that of every machine in the virtual network is, and it answers agents only.
 // What the environment says of proxies does not count.
 func (s *Server) azure() azcore.ClientOptions {
-	resolver := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (conn net.Conn, err error) {
-		for _, u := range s.cfg.DNS.Upstream {
-			if conn, err = new(net.Dialer).DialContext(ctx, network, u.String()); err == nil {
+	dialer := &net.Dialer{Timeout: 10 * time.Second}
+	dial := func(ctx context.Context, network, address string) (conn net.Conn, err error) {
+		host, port, err := net.SplitHostPort(address)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := netip.ParseAddr(host); err == nil {
+			return dialer.DialContext(ctx, network, address)
+		}
+		addrs, err := s.reach(ctx, host)
+		for _, addr := range addrs {
+			if conn, err = dialer.DialContext(ctx, "tcp4", net.JoinHostPort(addr.String(), port)); err == nil {
 				return conn, nil
 			}
 		}
 		return nil, err
-	}}
-	dialer := &net.Dialer{Timeout: 10 * time.Second, Resolver: resolver}
+	}
 	return azcore.ClientOptions{Transport: &http.Client{Transport: &http.Transport{
-		DialContext:           dialer.DialContext,
+		DialContext:           dial,
 		ForceAttemptHTTP2:     true,
 		MaxIdleConns:          4,
 		IdleConnTimeout:       90 * time.Second,
