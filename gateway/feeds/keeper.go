@@ -55,6 +55,7 @@ type Keeper struct {
 type source struct {
 	Source
 	stop context.CancelFunc
+	now  chan struct{} // it is to be asked at once
 	done chan struct{} // closed once nothing of it is under way
 }
 
@@ -95,7 +96,7 @@ func (k *Keeper) Follow(ctx context.Context, doc *policy.Document) {
 			continue
 		}
 		ctx, stop := context.WithCancel(ctx)
-		s := &source{Source: k.describe(feed), stop: stop, done: make(chan struct{})}
+		s := &source{Source: k.describe(feed), stop: stop, now: make(chan struct{}, 1), done: make(chan struct{})}
 		k.sources[feed] = s
 		go func() {
 			defer close(s.done)
@@ -184,6 +185,20 @@ func (k *Keeper) run(ctx context.Context, feed policy.Feed, s *source) {
 		case <-ctx.Done():
 			return
 		case <-time.After(wait):
+		case <-s.now:
+			again.Reset()
+		}
+	}
+}
+
+// Hurry has every source asked now, because somebody has mended something.
+func (k *Keeper) Hurry() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, s := range k.sources {
+		select {
+		case s.now <- struct{}{}:
+		default:
 		}
 	}
 }

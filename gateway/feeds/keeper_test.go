@@ -68,6 +68,13 @@ func TestKeeperTries(t *testing.T) {
 		default:
 		}
 
+		asked = nil
+		k.Hurry()
+		synctest.Wait()
+		if len(asked) != 1 {
+			t.Errorf("in a hurry it was asked %d times", len(asked))
+		}
+
 		answer = []byte("<html>")
 		time.Sleep(30 * time.Hour)
 		synctest.Wait()

@@ -134,8 +134,10 @@ func (s *Server) findEgress(ctx context.Context, rules *policy.Ruleset) (found w
 		}
 		addrs, err := s.lookup(ctx, name)
 		if err != nil || len(addrs) == 0 {
-			s.log.Warn("egress name does not resolve", "name", name, "error", err)
 			complete = false
+			if ctx.Err() == nil {
+				s.log.Warn("egress name does not resolve", "name", name, "error", err)
+			}
 		}
 		if err != nil {
 			addrs = s.egress.known.names[name]

@@ -245,6 +245,7 @@ func (s *Server) watch(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-hup:
+			s.data.Hurry()
 			s.fetch(ctx)
 			s.reload(ctx)
 		case <-refresh.C:
