@@ -141,6 +141,7 @@ var renamed = map[string]string{
 	"AccountProperties.enableNfsV3":               "isNfsV3Enabled",
 	"IPRule.iPAddressOrRange":                     "value",
 	"VirtualNetworkRule.virtualNetworkResourceId": "id",
+	"RoleDefinitionProperties.roleType":           "type",
 	"KeyAttributes.expires":                       "exp",
 	"KeyAttributes.notBefore":                     "nbf",
 }
