@@ -15,7 +15,8 @@ const (
 	attestationContainer = "attestation" // the gateway reports, the deployer reads
 )
 
-// keepDeleted is for how many days a deleted or overwritten blob can be had back.
+// keepDeleted is for how many days what was deleted can be had back. What was overwritten is kept
+// as a version until somebody deletes it: which ruleset was published when stays on record.
 const keepDeleted = 30
 
 // storage makes the account with its three containers.

@@ -282,6 +282,16 @@ func storageAccount(a preflight.StorageAccount) armstorage.Account {
 		PublicNetworkAccess: &access, NetworkRuleSet: rules, PrimaryEndpoints: &armstorage.Endpoints{Blob: &a.Endpoint}}}
 }
 
+// interfaceOf is the interface of a private endpoint.
+func interfaceOf(inv *preflight.Inventory, endpoint string) (preflight.NIC, bool) {
+	for _, n := range inv.NICs {
+		if n.PrivateEndpoint == endpoint {
+			return n, true
+		}
+	}
+	return preflight.NIC{}, false
+}
+
 func networkFakes(inv *preflight.Inventory) *netfake.ServerFactory {
 	sub := func(id string) *net.SubResource {
 		if id == "" {
@@ -296,8 +306,12 @@ func networkFakes(inv *preflight.Inventory) *netfake.ServerFactory {
 		}},
 		PrivateEndpointsServer: netfake.PrivateEndpointsServer{NewListBySubscriptionPager: func(*net.PrivateEndpointsClientListBySubscriptionOptions) azfake.PagerResponder[net.PrivateEndpointsClientListBySubscriptionResponse] {
 			return paged(models(inv.PrivateEndpoints, func(e preflight.PrivateEndpoint) net.PrivateEndpoint {
+				names := []*net.CustomDNSConfigPropertiesFormat{{IPAddresses: ips(e.Addresses)}}
+				if _, told := interfaceOf(inv, e.ID); told { // as with a zone group
+					names = nil
+				}
 				return net.PrivateEndpoint{ID: &e.ID, Properties: &net.PrivateEndpointProperties{Subnet: &net.Subnet{ID: &e.Subnet},
-					CustomDNSConfigs: []*net.CustomDNSConfigPropertiesFormat{{IPAddresses: ips(e.Addresses)}},
+					CustomDNSConfigs: names,
 					PrivateLinkServiceConnections: []*net.PrivateLinkServiceConnection{{Properties: &net.PrivateLinkServiceConnectionProperties{PrivateLinkServiceID: &e.Target, GroupIDs: []*string{&e.Group},
 						PrivateLinkServiceConnectionState: &net.PrivateLinkServiceConnectionState{Status: &e.State}}}}}}
 			}), func(v []*net.PrivateEndpoint) net.PrivateEndpointsClientListBySubscriptionResponse {
@@ -314,6 +328,14 @@ func networkFakes(inv *preflight.Inventory) *netfake.ServerFactory {
 					p := &net.InterfacePropertiesFormat{EnableIPForwarding: &n.Forwarding, EnableAcceleratedNetworking: &n.Accelerated, VirtualMachine: sub(n.VM), IPConfigurations: []*net.InterfaceIPConfiguration{{Properties: c}}}
 					if n.NSG != "" {
 						p.NetworkSecurityGroup = &net.SecurityGroup{ID: &n.NSG}
+					}
+					if n.PrivateEndpoint != "" {
+						e, _ := find(inv.PrivateEndpoints, path.Base(n.PrivateEndpoint), func(e preflight.PrivateEndpoint) string { return e.ID })
+						p.PrivateEndpoint = &net.PrivateEndpoint{ID: &n.PrivateEndpoint}
+						for _, a := range e.Addresses[1:] {
+							p.IPConfigurations = append(p.IPConfigurations, &net.InterfaceIPConfiguration{Properties: &net.InterfaceIPConfigurationPropertiesFormat{
+								Primary: to.Ptr(false), Subnet: &net.Subnet{ID: &n.Subnet}, PrivateIPAddress: to.Ptr(a.String()), PrivateIPAllocationMethod: c.PrivateIPAllocationMethod}})
+						}
 					}
 					return net.Interface{ID: &n.ID, Location: &n.Location, Properties: p}
 				}), func(v []*net.Interface) net.InterfacesClientListAllResponse {

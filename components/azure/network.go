@@ -214,11 +214,9 @@ func (r *reader) interfaces(ctx context.Context) error {
 	}
 	r.inv.NICs = []preflight.NIC{}
 	for _, n := range found {
-		if one, ok := nic(n); ok {
-			r.addresses(&one)
-			if r.inSpoke(one.Subnet) {
-				r.inv.NICs = append(r.inv.NICs, one)
-			}
+		r.addresses(n)
+		if one, ok := nic(n); ok && r.inSpoke(one.Subnet) {
+			r.inv.NICs = append(r.inv.NICs, one)
 		}
 	}
 	return nil
@@ -251,11 +249,27 @@ func nic(n *net.Interface) (preflight.NIC, bool) {
 	return out, out.Subnet != ""
 }
 
-func (r *reader) addresses(n *preflight.NIC) {
-	a, err := netip.ParseAddr(n.Address)
-	for i := range r.inv.PrivateEndpoints {
-		if e := &r.inv.PrivateEndpoints[i]; err == nil && same(e.ID, n.PrivateEndpoint) && !slices.Contains(e.Addresses, a) {
-			e.Addresses = append(e.Addresses, a)
+// addresses gives a private endpoint all that its interface has: an account of Foundry has one
+// for each of its zones, Cosmos DB one for each region and one for the account.
+func (r *reader) addresses(n *net.Interface) {
+	if n.Properties == nil || n.Properties.PrivateEndpoint == nil {
+		return
+	}
+	i := slices.IndexFunc(r.inv.PrivateEndpoints, func(e preflight.PrivateEndpoint) bool {
+		return same(e.ID, val(n.Properties.PrivateEndpoint.ID))
+	})
+	if i < 0 {
+		return
+	}
+	e := &r.inv.PrivateEndpoints[i]
+	for _, c := range n.Properties.IPConfigurations {
+		if c.Properties == nil {
+			continue
+		}
+		for _, a := range parseAddrs([]*string{c.Properties.PrivateIPAddress}) {
+			if !slices.Contains(e.Addresses, a) {
+				e.Addresses = append(e.Addresses, a)
+			}
 		}
 	}
 }

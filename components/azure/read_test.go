@@ -100,6 +100,39 @@ func TestNothingThere(t *testing.T) {
 	}
 }
 
+// TestEndpointOfSeveralAddresses reads a private endpoint that has an address for each of its zones, as that of a
+// Foundry account does, and tells them by its interface alone.
+func TestEndpointOfSeveralAddresses(t *testing.T) {
+	inv := good(t)
+	e := &inv.PrivateEndpoints[0]
+	for i, zone := range []string{"privatelink.cognitiveservices.azure.com", "privatelink.openai.azure.com", "privatelink.services.ai.azure.com"} {
+		a := netip.AddrFrom4([4]byte{10, 20, 2, byte(40 + i)})
+		if i == 0 {
+			e.Addresses = nil
+		}
+		e.Addresses = append(e.Addresses, a)
+		for j := range inv.PrivateZones {
+			if inv.PrivateZones[j].Name == zone {
+				inv.PrivateZones[j].Records[0].Addresses = []netip.Addr{a}
+			}
+		}
+	}
+	inv.NICs = append(inv.NICs, preflight.NIC{ID: e.ID + "-nic", Location: "eastus2", Subnet: e.Subnet, Address: e.Addresses[0].String(), Allocation: "Dynamic", PrivateEndpoint: e.ID})
+	got, _ := read(t, serve(&inv))
+	if diff := cmp.Diff(inv.PrivateEndpoints, got.PrivateEndpoints, equal); diff != "" {
+		t.Errorf("what is read is not what is there:\n%s", diff)
+	}
+	report, err := preflight.Run(got, preflight.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range report.Results {
+		if r.ID == "DNS-03" && r.Outcome != preflight.Passed {
+			t.Errorf("%s: %+v", r.Outcome, r.Findings)
+		}
+	}
+}
+
 // TestForbidden refuses one kind of request at a time: the part says why, what depends on it
 // too, and everything else is read as before.
 func TestForbidden(t *testing.T) {

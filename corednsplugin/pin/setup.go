@@ -20,8 +20,8 @@ import (
 
 var log = clog.NewWithPlugin(name)
 
-// saveEvery is how much of the state a crash may cost.
-const saveEvery = time.Minute
+// sweepEvery is how often pins that are gone make room, and how much of the state a crash may cost.
+const sweepEvery = time.Minute
 
 func init() { plugin.Register(name, setup) }
 
@@ -31,13 +31,11 @@ func setup(c *caddy.Controller) error {
 		return plugin.Error(name, err)
 	}
 	p := s.plugin()
-	if s.state != "" {
-		keep := &keeper{pins: p.Pins, file: s.state}
-		c.OnStartup(keep.start)
-		// The next instance loads what this one saved.
-		c.OnRestart(keep.save)
-		c.OnShutdown(keep.stop)
-	}
+	keep := &keeper{pins: p.Pins, file: s.state, every: sweepEvery}
+	c.OnStartup(keep.start)
+	// The next instance loads what this one saved.
+	c.OnRestart(keep.save)
+	c.OnShutdown(keep.stop)
 	dnsserver.GetConfig(c).AddPlugin(func(next plugin.Handler) plugin.Handler {
 		p.Next = next
 		return p
@@ -155,21 +153,24 @@ func load(file string, env policy.Environment) (*policy.Ruleset, error) {
 	return rules, nil
 }
 
-// keeper writes the pins to a file from time to time.
+// keeper drops pins that are gone, from time to time, and keeps the others in a file if there is one.
 type keeper struct {
-	pins *pins.Store
-	file string
-	quit chan struct{}
-	done sync.WaitGroup
+	pins  *pins.Store
+	file  string // empty: none
+	every time.Duration
+	quit  chan struct{}
+	done  sync.WaitGroup
 }
 
 func (k *keeper) start() error {
-	if err := k.pins.LoadFile(k.file); err != nil {
-		log.Warningf("Pins are not restored: %v", err)
+	if k.file != "" {
+		if err := k.pins.LoadFile(k.file); err != nil {
+			log.Warningf("Pins are not restored: %v", err)
+		}
 	}
 	k.quit = make(chan struct{})
 	k.done.Go(func() {
-		tick := time.NewTicker(saveEvery)
+		tick := time.NewTicker(k.every)
 		defer tick.Stop()
 		for {
 			select {
@@ -186,7 +187,12 @@ func (k *keeper) start() error {
 	return nil
 }
 
-func (k *keeper) save() error { return k.pins.SaveFile(k.file) }
+func (k *keeper) save() error {
+	if k.file == "" {
+		return nil
+	}
+	return k.pins.SaveFile(k.file)
+}
 
 func (k *keeper) stop() error {
 	if k.quit == nil {

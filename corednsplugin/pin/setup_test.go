@@ -3,10 +3,14 @@ package pin
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
@@ -17,6 +21,8 @@ import (
 	_ "github.com/coredns/coredns/plugin/ready"
 	_ "github.com/coredns/coredns/plugin/root"
 	"github.com/miekg/dns"
+
+	pins "github.com/bulkhead-dev/bulkhead/gateway/pin"
 )
 
 // The order of plugins as a CoreDNS has it that was built as the README says.
@@ -229,5 +235,31 @@ func TestReadme(t *testing.T) {
 			continue
 		}
 		at += i
+	}
+}
+
+// TestSwept: pins that are gone make room also where no file keeps them; else the places for
+// sources would be used up for good.
+func TestSwept(t *testing.T) {
+	var passed atomic.Int64
+	store := pins.New(pins.Options{Now: func() time.Time { return time.Now().Add(time.Duration(passed.Load())) }})
+	one := netip.MustParseAddr("10.20.1.4")
+	if err := store.Add(one, "api.github.com", []pins.Answer{{Addr: one, Bound: "api.github.com"}}); err != nil {
+		t.Fatal(err)
+	}
+	keep := &keeper{pins: store, every: time.Millisecond}
+	if err := keep.start(); err != nil {
+		t.Fatal(err)
+	}
+	passed.Store(int64(2 * pins.DefaultIdle))
+	deadline := time.Now().Add(20 * time.Second)
+	for sources, _ := store.Len(); sources > 0; sources, _ = store.Len() {
+		if time.Now().After(deadline) {
+			t.Fatal("an idle source is still there")
+		}
+		runtime.Gosched()
+	}
+	if err := keep.stop(); err != nil {
+		t.Fatal(err)
 	}
 }

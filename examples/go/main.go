@@ -22,7 +22,7 @@ func main() {
 			AddressSpace:      []string{"10.20.0.0/16"},
 			AgentPrefix:       &prefix,
 			ToolCalls:         []string{"api.github.com"},
-			DeployerAddresses: []string{"203.0.113.10"},
+			DeployerAddresses: []string{"203.0.113.10"}, // where you deploy from, as Azure sees it
 		})
 		if err != nil {
 			return err

@@ -9,7 +9,7 @@ const spoke = new bulkhead.FoundrySpoke("spoke", {
     addressSpace: ["10.20.0.0/16"],
     agentPrefix: "10.20.1.0/24",
     toolCalls: ["api.github.com"],
-    deployerAddresses: ["203.0.113.10"],
+    deployerAddresses: ["203.0.113.10"], // where you deploy from, as Azure sees it
 });
 
 export const agentSubnetId = spoke.agentSubnetId;

@@ -11,6 +11,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"math"
 	"net"
 	"net/netip"
 	"net/url"
@@ -199,6 +201,12 @@ func Parse(data []byte) (*Config, error) {
 	if err := dec.Decode(&c); err != nil && !errors.Is(err, io.EOF) {
 		return nil, legible(err)
 	}
+	var second yaml.Node
+	if err := dec.Decode(&second); err == nil {
+		return nil, fmt.Errorf("line %d: a second document follows: keep one in a file", second.Line)
+	} else if !errors.Is(err, io.EOF) {
+		return nil, legible(err)
+	}
 	if c.CA != nil && c.CA.File == "" {
 		c.CA.File = "/etc/bulkhead/root.crt"
 	}
@@ -254,7 +262,7 @@ func (c *Config) validate() error {
 		{c.Audit.File == "", "audit.file: name the file that decisions are written to"},
 		{c.State.Dir == "", "state.dir: name a directory"},
 		{c.Limits.Flows < 1, "limits.flows: at least 1"},
-		{c.Limits.FlowsPerSource < 1, "limits.flowsPerSource: at least 1"},
+		{c.Limits.FlowsPerSource < 1 || c.Limits.FlowsPerSource > math.MaxUint32, "limits.flowsPerSource: from 1 to 4294967295, which is what the kernel counts to"},
 		{c.Limits.PinsPerSource < 1, "limits.pinsPerSource: at least 1"},
 		{c.Limits.HelloTimeout < 100*time.Millisecond || c.Limits.HelloTimeout > time.Minute, "limits.helloTimeout: from 100ms to 1m"},
 	} {
@@ -278,6 +286,15 @@ func (c *Config) validate() error {
 	for i, e := range c.Egress {
 		if _, err := parseEgress(e); err != nil {
 			return fmt.Errorf("egress[%d]: %w", i, err)
+		}
+	}
+	named := map[netip.Prefix]string{}
+	for _, name := range slices.Sorted(maps.Keys(c.Workloads)) {
+		for _, p := range c.Workloads[name] {
+			if other, twice := named[p]; twice {
+				return fmt.Errorf("workloads: %q and %q both name %s: the audit needs one name for it", other, name, p)
+			}
+			named[p] = name
 		}
 	}
 	return nil

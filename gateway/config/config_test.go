@@ -81,6 +81,10 @@ func TestBadInput(t *testing.T) {
 		{good + "dns: {pinScope: everyone}\n", "dns.pinScope"},
 		{good + "limits: {helloTimeout: 1h}\n", "limits.helloTimeout"},
 		{good + "limits: {flows: many}\n", "line 3"},
+		{good + "limits: {flowsPerSource: 4294967297}\n", "limits.flowsPerSource: from 1 to"}, // the kernel would take it for 1
+		{good + "workloads: {a: [10.20.1.4], b: [10.20.1.0/28, 10.20.1.4/32]}\n", `workloads: "a" and "b" both name 10.20.1.4/32`},
+		{good + "---\nsnat: internet\n", "line 3: a second document"},
+		{good + "---\n\t- :", "found character"},
 		{good + "egress: ['not a name']\n", "egress[0]"},
 		{"policy: {file: r.yaml, blob: 'https://a.blob.core.windows.net/policy/r.json'}\nagents: [10.20.1.0/24]\n", "policy: name a file or a blob"},
 		{"policy: {blob: 'http://a.blob.core.windows.net/policy/r.json'}\nagents: [10.20.1.0/24]\n", "policy.blob: give it as"},

@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/bulkhead-dev/bulkhead/gateway/enforcer/relay"
+	"github.com/bulkhead-dev/bulkhead/gateway/policy"
 )
 
 // dial has the relay connect to the destination, and gives it the client as soon as that
@@ -102,6 +103,16 @@ func (f *flow) dialOthers(ctx context.Context, v verdict, p *peeked, failed erro
 	message := ""
 	if to != f.dst.Addr() {
 		message = "connected to " + to.String() + ", another address of the name"
+		// The origin that was looked at is the one that did not answer.
+		if reason, why := f.posture(ctx, &v, p.offer(), to); reason != "" {
+			f.revoke(v.refuseRule(reason), why)
+			if v.facts.Wire == policy.WireTLS {
+				alert(f.client)
+			}
+			f.reset()
+			f.closed(v, 0, 0, "")
+			return false
+		}
 	}
 	if !f.affords(len(p.bytes())) {
 		f.reset()

@@ -51,7 +51,7 @@ func (f *flow) run(ctx context.Context) (handed bool) {
 		// Addresses alone permit it; waiting for a name would stall protocols in
 		// which the server speaks first.
 		v.Tier = policy.TierSplice
-		if reason, why := f.posture(ctx, &v, nil); reason != "" {
+		if reason, why := f.posture(ctx, &v, nil, f.dst.Addr()); reason != "" {
 			reset(f.client)
 			f.refused(v.refuseRule(reason), why)
 			return false
@@ -102,7 +102,7 @@ func (f *flow) decideName(ctx context.Context, facts policy.Flow, p *peeked) (ha
 	}
 	if v.Permitted() {
 		v.Tier = policy.TierSplice // first, for what is decrypted owes more
-		if reason, why := f.posture(ctx, &v, p.offer()); reason != "" {
+		if reason, why := f.posture(ctx, &v, p.offer(), f.dst.Addr()); reason != "" {
 			f.withdraw()
 			v, message = v.refuseRule(reason), why
 		}
@@ -163,7 +163,7 @@ func (f *flow) join(ctx context.Context, v verdict, p *peeked) (handed bool) {
 		return false
 	}
 	f.account, f.meter = account, account.meter()
-	if !f.opened(v) {
+	if f.opened(v) != nil {
 		if v.facts.Wire == policy.WireTLS {
 			alert(f.client)
 		} else {
@@ -284,16 +284,17 @@ func (f *flow) record(v verdict) audit.Record {
 	}
 }
 
-// opened writes down that the flow is permitted. Without that it must not go on.
-func (f *flow) opened(v verdict) bool {
+// opened writes down that the flow is permitted. With an error it must not go on, and that it
+// does not is written down.
+func (f *flow) opened(v verdict) error {
 	r := f.record(v)
 	r.Activity = audit.Open
-	if err := f.srv.opt.Audit.Record(r); err != nil {
+	err := f.srv.opt.Audit.Record(r)
+	if err != nil {
 		f.withdraw()
 		f.refused(v.refuse(unwritten(err)), err.Error())
-		return false
 	}
-	return true
+	return err
 }
 
 // unwritten is the reason for refusing what could not be written down.

@@ -76,7 +76,7 @@ func (g *httpGate) Judge(ctx context.Context, name, method, path string, message
 		if request.Permitted() && request.Pending == policy.PendingRequest {
 			request, send, tool = f.judgeRequest(rs, request, method, path, messages)
 		}
-		if !request.Permitted() || request.Pending != "" || f.enter(ctx, gen, newUnderWay(v.facts, method, send, messages)) {
+		if !request.Permitted() || request.Pending != "" || f.enter(ctx, gen, newUnderWay(rs.Digest(), v.facts, method, send, messages)) {
 			break
 		}
 	}
@@ -99,8 +99,8 @@ func (g *httpGate) Judge(ctx context.Context, name, method, path string, message
 	}
 	request.facts = v.facts // a reload judges the flow, not this one request
 	if open == nil {
-		if !f.opened(request) {
-			return request.refuse(policy.ReasonNotReady).Decision, obligations, path
+		if err := f.opened(request); err != nil {
+			return request.refuse(unwritten(err)).Decision, obligations, path
 		}
 		g.mu.Lock()
 		g.open = &request
@@ -166,10 +166,12 @@ func (g *httpGate) Refuse(d policy.Decision, name, method, path string, status i
 
 func (g *httpGate) Answered(ctx context.Context, d policy.Decision, name, method, path string, status int, out, in int64, took time.Duration) {
 	f := g.flow
-	f.leave(ctx)
 	v := verdict{Decision: d, facts: g.facts, digest: f.srv.opt.Ruleset().Digest()}
 	if open := g.opened(); open != nil {
 		v.digest, v.pin = open.digest, open.pin
+	}
+	if u := f.leave(ctx); u != nil { // a reload may have come between the flow's beginning and the request's
+		v.digest = u.digest
 	}
 	v.facts.Name = name
 	r := f.record(v)

@@ -168,3 +168,37 @@ func TestHTTPReload(t *testing.T) {
 	}
 	wantReset(t, c)
 }
+
+// Both events of a request name the ruleset that permitted it, whatever was in force when its
+// connection began.
+func TestHTTPRequestNamesItsRuleset(t *testing.T) {
+	l := newHTTPLab(t)
+	c := l.dial(t, agent, github, 80)
+	br := bufio.NewReader(c)
+	for _, path := range []string{"/first", "/second"} {
+		if status, body := request(t, c, br, "GET "+path+" HTTP/1.1\r\nHost: api.github.com\r\n\r\n"); status != 200 {
+			t.Fatal(status, body)
+		}
+		end := l.log.find(t, func(r *audit.Record) bool { return answered(r) && r.HTTP.Path == path })
+		if now := l.rules.Load().Digest(); end.Digest != now {
+			t.Errorf("%s was permitted by %s, and ended by %s", path, now, end.Digest)
+		}
+		l.rules.Store(compile(t, rules+"  - {name: another, priority: 9, sources: [agents], webGroups: [paste], action: DENY}\n"))
+		if n := l.Rejudge(t.Context()); n != 0 {
+			t.Fatalf("%d withdrawn", n)
+		}
+	}
+}
+
+// What the audit has no room for is the agent's overload; what it cannot write at all is ours.
+func TestHTTPUnwritten(t *testing.T) {
+	for err, want := range map[error]policy.Reason{audit.ErrQuota: policy.ReasonOverload, audit.ErrFull: policy.ReasonNotReady} {
+		l := newHTTPLab(t)
+		l.log.fail = err
+		c := l.dial(t, agent, github, 80)
+		status, body := request(t, c, bufio.NewReader(c), "GET / HTTP/1.1\r\nHost: api.github.com\r\n\r\n")
+		if status != 403 || !strings.Contains(body, `"reason":"`+string(want)+`"`) {
+			t.Errorf("%v: %d %s", err, status, body)
+		}
+	}
+}

@@ -50,7 +50,7 @@ func (p *peeked) bytes() []byte {
 
 // offer is the hello, nil where the flow began otherwise.
 func (p *peeked) offer() *hello.Info {
-	if p.wire != policy.WireTLS {
+	if p == nil || p.wire != policy.WireTLS {
 		return nil
 	}
 	return &p.hello

@@ -16,9 +16,9 @@ type Origins interface {
 	Probe(ctx context.Context, src netip.Addr, origin netip.AddrPort, name string, verify bool, minTLS uint16) (policy.Reason, string)
 }
 
-// posture holds a flow that is permitted, and will be spliced, to what its rule asks of
-// it. It returns the reason to refuse it all the same.
-func (f *flow) posture(ctx context.Context, v *verdict, offered *hello.Info) (policy.Reason, string) {
+// posture holds a flow that is permitted, and will be spliced to the origin at an address, to
+// what its rule asks of it. It returns the reason to refuse it all the same.
+func (f *flow) posture(ctx context.Context, v *verdict, offered *hello.Info, at netip.Addr) (policy.Reason, string) {
 	o := v.rules.Obligations(&v.Decision)
 	switch {
 	case o.MinTLS == 0 && !o.VerifyOrigin:
@@ -30,5 +30,5 @@ func (f *flow) posture(ctx context.Context, v *verdict, offered *hello.Info) (po
 	case f.srv.opt.Origins == nil:
 		return policy.ReasonNotReady, "origins cannot be looked at"
 	}
-	return f.srv.opt.Origins.Probe(ctx, f.src.Addr(), f.dst, v.facts.Name, o.VerifyOrigin, o.MinTLS)
+	return f.srv.opt.Origins.Probe(ctx, f.src.Addr(), netip.AddrPortFrom(at, f.dst.Port()), v.facts.Name, o.VerifyOrigin, o.MinTLS)
 }

@@ -69,7 +69,7 @@ func (g *httpGate) opening() (*verdict, error) {
 	case g.open != nil:
 	case g.named == nil:
 		return nil, errNotJudged
-	case !g.flow.opened(*g.named):
+	case g.flow.opened(*g.named) != nil:
 		return nil, net.ErrClosed
 	default:
 		g.open = g.named

@@ -10,14 +10,17 @@ import (
 // underWay is a request that was permitted and has not ended: a stream of events, say, or a
 // WebSocket, which would outlive its permit if a reload asked for the flow's name alone. It is what
 // the ruleset was asked, once for each message.
-type underWay struct{ asked []policy.Flow }
+type underWay struct {
+	digest string // of the ruleset that permitted it
+	asked  []policy.Flow
+}
 
-func newUnderWay(facts policy.Flow, method, path string, messages []policy.RPC) *underWay {
+func newUnderWay(digest string, facts policy.Flow, method, path string, messages []policy.RPC) *underWay {
 	facts.Stage, facts.Method, facts.Path = policy.StageRequest, method, path
 	if len(messages) == 0 {
-		return &underWay{[]policy.Flow{facts}}
+		return &underWay{digest, []policy.Flow{facts}}
 	}
-	u := &underWay{}
+	u := &underWay{digest: digest}
 	for i := range messages {
 		facts.RPC = &messages[i]
 		u.asked = append(u.asked, facts)
@@ -41,11 +44,14 @@ func (f *flow) enter(ctx context.Context, gen uint64, u *underWay) bool {
 	return true
 }
 
-// leave takes a request that has ended from among those under way.
-func (f *flow) leave(ctx context.Context) {
+// leave takes a request that has ended from among those under way, and returns it; nil if its
+// context was over before.
+func (f *flow) leave(ctx context.Context) *underWay {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	u := f.requests[ctx]
 	delete(f.requests, ctx)
+	return u
 }
 
 // forbiddenLocked returns the verdict on a request under way that rs does not permit, or nil.

@@ -71,7 +71,11 @@ func (t *Table) Intact() error {
 
 // Restore puts back what makes the kernel route for agents, beside the program: Load
 // puts that back.
-func (t *Table) Restore() error { return prepareHost(t.cfg.Agents) }
+func (t *Table) Restore() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return prepareHost(t.cfg.Agents)
+}
 
 // Watch calls changed when somebody, Load included, has changed chains or rules of any
 // table, until ctx ends. It is quick and not complete: ask Intact now and then, too.

@@ -36,15 +36,9 @@ const (
 // leaseTimeout is what the lease lapses after unless Renew says otherwise.
 const leaseTimeout = time.Second
 
-// never are the destinations that no rule permits: this network, loopback,
-// link-local with its metadata service, Azure's wire server, multicast, reserved
-// and broadcast addresses (ruleset.md, Deciding). The gateway's own addresses are
-// told by the kernel's table of local addresses, which follows changes.
-var never = []policy.AddrRange{
-	addrRange("0.0.0.0", "0.255.255.255"), addrRange("127.0.0.0", "127.255.255.255"),
-	addrRange("168.63.129.16", "168.63.129.16"), addrRange("169.254.0.0", "169.254.255.255"),
-	addrRange("224.0.0.0", "255.255.255.255"),
-}
+// never are the destinations that no rule permits, as the evaluator has them. The gateway's own
+// addresses are told by the kernel's table of local addresses, which follows changes.
+var never = policy.Unroutable()
 
 // private are the addresses that are routed within networks but not on the
 // internet (RFC 1918, RFC 6598, RFC 2544).

@@ -120,12 +120,15 @@ type source struct {
 type shard struct {
 	mu      sync.RWMutex
 	sources map[netip.Addr]*source
+	// dropped are pins that made room before their time, until the next sweep.
+	dropped []Entry
 }
 
 // Store holds pins in memory. Its methods may be called from any number of
 // goroutines.
 type Store struct {
 	opt     Options
+	bound   atomic.Int64 // on the pins of one source; SetPerSource may change it
 	seed    maphash.Seed
 	shards  [shardCount]shard
 	sources atomic.Int64
@@ -147,11 +150,16 @@ func New(opt Options) *Store {
 		opt.Now = time.Now
 	}
 	s := &Store{opt: opt, seed: maphash.MakeSeed()}
+	s.SetPerSource(opt.PerSource)
 	for i := range s.shards {
 		s.shards[i].sources = map[netip.Addr]*source{}
 	}
 	return s
 }
+
+// SetPerSource replaces Options.PerSource. A source that has more keeps them until they lapse, and
+// gets no others before.
+func (s *Store) SetPerSource(pins int) { s.bound.Store(int64(pins)) }
 
 // Changes counts the pins that were added or renewed: a snapshot is as good as the
 // last one while the count stands still.
@@ -235,13 +243,14 @@ func (s *Store) later(r *record, ttl time.Duration, now int64) bool {
 // roomLocked says which bound n more pins would break. Stale pins make room, so
 // they do not count against their source.
 func (s *Store) roomLocked(so *source, owner netip.Addr, n int, now int64) error {
+	bound := int(s.bound.Load())
 	switch {
 	case so == nil && int(s.sources.Load()) >= s.opt.Sources:
 		return fmt.Errorf("%w: %d sources have pins already", ErrQuota, s.opt.Sources)
 	case int(s.total.Load())+n > s.opt.Total:
 		return fmt.Errorf("%w: all sources together hold %d already", ErrQuota, s.opt.Total)
-	case n > s.opt.PerSource, so != nil && so.count+n > s.opt.PerSource && so.crowded > now:
-		return fmt.Errorf("%w: %s holds %d of %d", ErrQuota, ownerName(owner), countOf(so), s.opt.PerSource)
+	case n > bound, n > 0 && so != nil && so.count+n > bound && so.crowded > now:
+		return fmt.Errorf("%w: %s holds %d of %d", ErrQuota, ownerName(owner), countOf(so), bound)
 	}
 	return nil
 }
@@ -279,8 +288,8 @@ func (s *Store) addLocked(sh *shard, owner netip.Addr, name string, answers []An
 			missing = append(missing, a)
 		}
 	}
-	if so != nil && so.count+len(missing) > s.opt.PerSource && so.crowded <= now {
-		s.dropStaleLocked(so, now)
+	if so != nil && so.count+len(missing) > int(s.bound.Load()) && so.crowded <= now {
+		s.dropStaleLocked(sh, owner, so, now)
 	}
 	if err := s.roomLocked(so, owner, len(missing), now); err != nil {
 		return err

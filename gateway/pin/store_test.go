@@ -217,6 +217,49 @@ func TestStaleMakesRoom(t *testing.T) {
 	}
 }
 
+// TestBoundMoves: the bound on one source follows the ruleset; what is held beyond it stays.
+func TestBoundMoves(t *testing.T) {
+	s := New(Options{PerSource: 3})
+	for i := range 3 {
+		mustAdd(t, s, agent, "a.example", one(addr(i), 0))
+	}
+	s.SetPerSource(2)
+	mustAdd(t, s, agent, "a.example", one(addr(2), 0))
+	if err := s.Add(agent, "b.example", one(addr(9), 0)); !errors.Is(err, ErrQuota) {
+		t.Errorf("a pin beyond a lowered bound: %v", err)
+	}
+	s.SetPerSource(4)
+	mustAdd(t, s, agent, "b.example", one(addr(9), 0))
+}
+
+// TestRoomIsMadeInTheGate: the keys of a pin that made room go too, unless another pin needs
+// them; else a source could fill the gate for all with keys of pins that it no longer has.
+func TestRoomIsMadeInTheGate(t *testing.T) {
+	c, gate := newClock(), &FakeGate{}
+	s := New(Options{PerSource: 2, Now: c.now})
+	ports := func(netip.Addr, netip.Addr, string) []policy.ProtoPort {
+		return []policy.ProtoPort{{Proto: policy.TCP, Port: 443}}
+	}
+	admit := func(name string, at netip.Addr) {
+		t.Helper()
+		if err := gate.Admit(t.Context(), Keys(nil, agent, name, at, ports), s.Life(0)); err != nil {
+			t.Fatal(err)
+		}
+		mustAdd(t, s, agent, name, one(at, 0))
+	}
+	admit("a.example", addr(1))
+	admit("b.example", addr(2))
+	c.advance(11 * time.Minute)
+	admit("c.example", addr(2)) // both make room; b's address is c's as well
+	if err := s.Expire(t.Context(), gate, ports); err != nil {
+		t.Fatal(err)
+	}
+	key := GateKey{Src: agent, Dst: addr(2), Proto: policy.TCP, Port: 443}
+	if gate.Len() != 1 || gate.Life(key) == 0 {
+		t.Errorf("%d keys, one of them for what is pinned: %t", gate.Len(), gate.Life(key) != 0)
+	}
+}
+
 func TestCrowdedAddress(t *testing.T) {
 	s := New(Options{})
 	for i := range maxNamesPerAddr {

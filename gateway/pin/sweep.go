@@ -22,15 +22,17 @@ func Keys(keys []GateKey, owner netip.Addr, name string, addr netip.Addr, ports 
 	return keys
 }
 
-// Sweep drops what is gone and forgets sources that were idle. It returns the pins
-// of the latter, whose gate keys somebody must revoke: the next machine with that
-// address shall not inherit them.
+// Sweep drops what is gone and forgets sources that were idle. It returns the pins of the
+// latter, and those that made room for others, whose gate keys somebody must revoke: the next
+// machine with that address shall not inherit them, and a source that asks for ever new names
+// shall not fill the gate with the keys of old ones.
 func (s *Store) Sweep() []Entry {
 	now := s.opt.Now().UnixNano()
 	var forgotten []Entry
 	for i := range s.shards {
 		sh := &s.shards[i]
 		sh.mu.Lock()
+		forgotten, sh.dropped = append(forgotten, sh.dropped...), nil
 		for owner, so := range sh.sources {
 			idle := now-so.active.Load() >= int64(s.opt.Idle)
 			if idle {
@@ -51,7 +53,13 @@ func (s *Store) Sweep() []Entry {
 }
 
 // dropStaleLocked makes room: a fresh answer is worth more than a late one.
-func (s *Store) dropStaleLocked(so *source, now int64) {
+func (s *Store) dropStaleLocked(sh *shard, owner netip.Addr, so *source, now int64) {
+	for _, e := range s.appendLocked(nil, owner, so, now) {
+		// Beyond the bound, which only a store that nobody sweeps meets, keys lapse by themselves.
+		if e.Until.UnixNano() <= now && len(sh.dropped) < s.opt.Total/shardCount {
+			sh.dropped = append(sh.dropped, e)
+		}
+	}
 	next := now + int64(s.opt.Floor)
 	s.dropLocked(so, func(r *record) bool {
 		until := s.until(r)
@@ -107,17 +115,28 @@ func (s *Store) dropLocked(so *source, drop func(*record) bool) {
 // batch stays small.
 const maxBatch = 512
 
-// Expire sweeps, and revokes the gate keys of the sources that it forgot. Keys of
-// single pins that are gone lapse in the kernel by themselves.
+// Expire sweeps, and revokes the gate keys of what Sweep returned, but for those that other
+// pins need. Keys of single pins that are gone lapse in the kernel by themselves.
 func (s *Store) Expire(ctx context.Context, gate Gate, ports Ports) error {
 	keys := map[GateKey]bool{}
-	forgotten := map[netip.Addr]bool{}
+	swept := map[netip.Addr]bool{}
 	var one []GateKey
 	for _, e := range s.Sweep() {
-		forgotten[e.Source] = true
+		swept[e.Source] = true
 		one = Keys(one[:0], e.Source, e.Name, e.Addr, ports)
 		for _, k := range one {
 			keys[k] = true
+		}
+	}
+	if len(swept) == 0 {
+		return nil
+	}
+	for e := range s.Entries() {
+		if swept[e.Source] {
+			one = Keys(one[:0], e.Source, e.Name, e.Addr, ports)
+			for _, k := range one {
+				delete(keys, k)
+			}
 		}
 	}
 	for batch := range slices.Chunk(slices.Collect(maps.Keys(keys)), maxBatch) {
@@ -125,8 +144,8 @@ func (s *Store) Expire(ctx context.Context, gate Gate, ports Ports) error {
 			return err
 		}
 	}
-	// A source may have come back meanwhile, and may have lost new keys.
-	return s.readmit(ctx, gate, ports, func(e Entry) bool { return forgotten[e.Source] })
+	// A source may have asked for a name meanwhile, and may have lost new keys.
+	return s.readmit(ctx, gate, ports, func(e Entry) bool { return swept[e.Source] })
 }
 
 // Readmit puts the keys of every pin into the gate, for the time that is left: after

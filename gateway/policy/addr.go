@@ -40,6 +40,9 @@ var unroutable = prefixes(
 	"224.0.0.0/4", "240.0.0.0/4",
 )
 
+// Unroutable lists those destinations, for a kernel that has to refuse them whatever it was told.
+func Unroutable() []AddrRange { return ranges(unroutable) }
+
 // The ports that carry DNS and DNS over TLS or QUIC.
 const (
 	portDNS = 53

@@ -186,9 +186,20 @@ func (r *recorder) Submit(rec audit.Record, done func(error)) { done(r.Record(re
 // rig is a running server with everything around it.
 type rig struct {
 	*Server
-	up   *upstream
-	gate *pin.FakeGate
-	log  *recorder
+	up      *upstream
+	gate    *pin.FakeGate
+	log     *recorder
+	stopped sync.Once
+}
+
+// end stops the server, where the test has not done so itself.
+func (r *rig) end(t testing.TB) {
+	t.Helper()
+	r.stopped.Do(func() {
+		if err := r.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func start(t testing.TB, c Config) *rig {
@@ -210,11 +221,7 @@ func start(t testing.TB, c Config) *rig {
 	if r.Server, err = Start(c); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := r.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(func() { r.end(t) })
 	// A server that is only about to serve cannot be stopped.
 	for _, network := range []string{"udp", "tcp"} {
 		r.query(t, colleague, network, "invalid.", dns.TypeA)

@@ -19,7 +19,7 @@ import (
 
 var (
 	decisionsTotal = promauto.NewCounterVec(prometheus.CounterOpts{
-		Namespace: "bulkhead", Name: "decisions_total", Help: "Decisions written to the audit, by stage, verdict and reason.",
+		Namespace: "bulkhead", Name: "decisions_total", Help: "Decisions that the audit took, by stage, verdict and reason.",
 	}, []string{"stage", "verdict", "reason"})
 	bytesTotal = promauto.NewCounterVec(prometheus.CounterOpts{
 		Namespace: "bulkhead", Name: "flow_bytes_total", Help: "Bytes of permitted flows that have ended, from (out) and to (in) agents.",
@@ -38,13 +38,16 @@ var (
 // counters feed the metrics. No label takes a name or an address.
 type counters struct{}
 
-func (counters) decision(r *audit.Record) {
+// recorded counts a record. What the audit did not take was not done, but for the end of a flow.
+func (counters) recorded(r *audit.Record, taken bool) {
 	if r.Activity == audit.Close && r.Decision.Permitted() {
 		bytesTotal.WithLabelValues("out").Add(float64(r.BytesOut))
 		bytesTotal.WithLabelValues("in").Add(float64(r.BytesIn))
 		return
 	}
-	decisionsTotal.WithLabelValues(r.Decision.Stage.String(), string(r.Decision.Verdict), string(r.Decision.Reason)).Inc()
+	if taken {
+		decisionsTotal.WithLabelValues(r.Decision.Stage.String(), string(r.Decision.Verdict), string(r.Decision.Reason)).Add(float64(max(r.Count, 1)))
+	}
 }
 
 func (counters) reload(err error) {

@@ -15,27 +15,24 @@ func (s *Server) recorder() audit.Recorder { return recorder{s} }
 type recorder struct{ s *Server }
 
 func (r recorder) Record(rec audit.Record) error {
-	r.count(&rec)
+	r.s.denials.note(&rec)
 	err := r.s.audit.Record(rec)
-	r.say(err)
+	r.count(&rec, err)
 	return err
 }
 
 func (r recorder) Submit(rec audit.Record, done func(error)) {
-	r.count(&rec)
+	r.s.denials.note(&rec)
 	r.s.audit.Submit(rec, func(err error) {
-		r.say(err)
+		r.count(&rec, err)
 		done(err)
 	})
 }
 
-func (r recorder) count(rec *audit.Record) {
-	r.s.events.decision(rec)
-	r.s.denials.note(rec)
-}
-
-// say tells the operator that the audit fails, now and then.
-func (r recorder) say(err error) {
+// count has what came of a record in the metrics, and tells the operator that the audit fails, now
+// and then.
+func (r recorder) count(rec *audit.Record, err error) {
+	r.s.events.recorded(rec, err == nil)
 	if err == nil {
 		return
 	}

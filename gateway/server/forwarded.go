@@ -21,6 +21,9 @@ const (
 // the kernel's wait for their reader.
 const maxWriting = 1024
 
+// maxMissed bounds what is remembered of flows whose end was not seen.
+const maxMissed = 1 << 16
+
 // ledger knows the forwarded flows whose beginning is in the audit and whose end is not.
 type ledger struct {
 	mu   sync.Mutex
@@ -28,6 +31,9 @@ type ledger struct {
 	// withdrawn are those that a new ruleset ends, and what it said. Their end, with its
 	// bytes, is still to come.
 	withdrawn map[packet.Conn]withdrawal
+	// missed are those whose end was written down although it was not seen. Should it only have
+	// been late, it is not written down again.
+	missed map[packet.Conn]bool
 	// writing holds a token for each event that is on its way to the disk.
 	writing chan struct{}
 	// kept is true once the kernel's events are being read and what was there before
@@ -42,7 +48,7 @@ type withdrawal struct {
 }
 
 func newLedger() ledger {
-	return ledger{open: map[packet.Conn]bool{}, withdrawn: map[packet.Conn]withdrawal{}, writing: make(chan struct{}, maxWriting)}
+	return ledger{open: map[packet.Conn]bool{}, withdrawn: map[packet.Conn]withdrawal{}, missed: map[packet.Conn]bool{}, writing: make(chan struct{}, maxWriting)}
 }
 
 // withdraw notes whether a flow is being ended by a new ruleset.
@@ -115,12 +121,15 @@ func (s *Server) enterMissed(live map[packet.Conn]bool) {
 			delete(l.withdrawn, c)
 		}
 	}
+	if len(l.missed) > maxMissed { // whose ends were lost, most likely
+		clear(l.missed)
+	}
 	l.mu.Unlock()
 	for _, c := range opened {
 		s.forwardedOpen(c, "found open: its beginning was not seen")
 	}
 	for _, c := range closed {
-		s.forwardedClose(packet.Flow{Conn: c}, "found closed: its end was not seen, nor its bytes")
+		s.forwardedClose(packet.Flow{Conn: c}, unseenEnd)
 	}
 	l.mu.Lock()
 	l.kept = true
@@ -132,6 +141,7 @@ func (s *Server) forwardedOpen(c packet.Conn, message string) {
 	l.mu.Lock()
 	known := l.open[c]
 	l.open[c] = true
+	delete(l.missed, c) // another flow between the same ends
 	l.mu.Unlock()
 	if known {
 		return
@@ -141,9 +151,21 @@ func (s *Server) forwardedOpen(c packet.Conn, message string) {
 	s.enter(rec)
 }
 
+// unseenEnd is what is said of a flow that is gone without its end having been seen.
+const unseenEnd = "found closed: its end was not seen, nor its bytes"
+
 func (s *Server) forwardedClose(f packet.Flow, message string) {
 	l := &s.ledger
 	l.mu.Lock()
+	unseen := message == unseenEnd
+	if written := l.missed[f.Conn] || unseen && !l.open[f.Conn]; written {
+		delete(l.missed, f.Conn)
+		l.mu.Unlock()
+		return
+	}
+	if unseen {
+		l.missed[f.Conn] = true
+	}
 	delete(l.open, f.Conn)
 	w, withdrawn := l.withdrawn[f.Conn]
 	delete(l.withdrawn, f.Conn)

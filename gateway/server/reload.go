@@ -168,6 +168,7 @@ func (s *Server) apply(ctx context.Context, rules *policy.Ruleset) error {
 		return fmt.Errorf("the kernel did not take the program: %w", err)
 	}
 	before := s.rules.Swap(rules)
+	s.pins.SetPerSource(pinsPerSource(s.cfg, rules))
 	if s.ca != nil {
 		s.ca.SetNames(rules.DecryptNames())
 	}

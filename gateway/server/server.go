@@ -174,7 +174,7 @@ func (s *Server) start(ctx context.Context, rules *policy.Ruleset, faults chan<-
 	if s.table, err = packet.Open(kernel); err != nil {
 		return err
 	}
-	s.pins = pin.New(pin.Options{Scope: s.cfg.DNS.PinScope, PerSource: pinsPerSource(s.cfg, rules)})
+	s.pins = pin.New(pin.Options{Scope: s.cfg.DNS.PinScope, PerSource: pinsPerSource(s.cfg, rules)}) // apply keeps it in step
 	s.rules.Store(rules)
 	if s.resolver, err = resolver.Start(s.resolverConfig()); err != nil {
 		return err

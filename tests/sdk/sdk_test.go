@@ -163,6 +163,41 @@ func TestJava(t *testing.T) {
 	run(t, dir, []string{"MAVEN_OPTS=-Dmaven.repo.local=" + installed(t, "bin/twin/m2")}, "mvn", "--offline", "--quiet", "--batch-mode", "compile")
 }
 
+// TestCSharp parses the SDK and the example in the documentation, and looks for the classes of the schema. A compiler
+// and Pulumi's library for C# are not among what the tests can install, so types are not checked.
+func TestCSharp(t *testing.T) {
+	python := installed(t, "bin/twin/python/bin/python3")
+	run(t, root, nil, python, "-I", "-c", `
+import json, pathlib, re, sys
+import tree_sitter, tree_sitter_c_sharp
+parser = tree_sitter.Parser(tree_sitter.Language(tree_sitter_c_sharp.language()))
+classes, wrong = set(), []
+
+def walk(node, where):
+    if node.is_error or node.is_missing:
+        wrong.append(f"{where}:{node.start_point[0] + 1}: {node.text.decode()[:60]!r} is no C#")
+        return
+    if node.type in ("class_declaration", "enum_declaration", "struct_declaration"):
+        classes.add(node.child_by_field_name("name").text.decode())
+    for child in node.children:
+        walk(child, where)
+
+files = {str(p): p.read_bytes() for p in sorted(pathlib.Path("sdk/dotnet").rglob("*.cs"))}
+page = pathlib.Path("docs/_index.md").read_text()
+for i, text in enumerate(re.findall("\x60{3}csharp\n(.*?)\x60{3}", page, re.S)):
+    files[f"docs/_index.md, example {i}"] = text.encode()
+if len(files) < 20 or not any(name.startswith("docs") for name in files):
+    sys.exit(f"only {len(files)} files")
+for name, text in files.items():
+    walk(parser.parse(text).root_node, name)
+for token in json.load(open("schema.json"))["resources"]:
+    name = token.split(":")[-1]
+    wrong += [f"no class {want}" for want in (name, name + "Args") if want not in classes]
+if wrong:
+    sys.exit("\n".join(wrong))
+`)
+}
+
 // installed is what make deps left there.
 func installed(t *testing.T, path string) string {
 	t.Helper()

@@ -14,7 +14,7 @@ public class App {
                 .addressSpace("10.20.0.0/16")
                 .agentPrefix("10.20.1.0/24")
                 .toolCalls("api.github.com")
-                .deployerAddresses("203.0.113.10")
+                .deployerAddresses("203.0.113.10") // where you deploy from, as Azure sees it
                 .build());
             ctx.export("agentSubnetId", spoke.agentSubnetId());
             ctx.export("rulesetDigest", spoke.rulesetDigest());
