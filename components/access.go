@@ -18,31 +18,39 @@ const (
 	roleSecretsOfficer = "b86a8fe4-44ce-4948-aee5-eccb2c155cd7" // Key Vault Secrets Officer
 )
 
-// grant gives a principal a role on exactly one scope.
+// grant gives a principal one of Azure's roles on exactly one scope.
+func grant(ctx *pulumi.Context, name string, role string, scope pulumi.IDOutput, principal pulumi.StringInput, kind string, opts ...pulumi.ResourceOption) (pulumi.Resource, error) {
+	// In this form Azure gives it back; without the subscription each refresh would see a change.
+	definition := scope.ApplyT(func(id pulumi.ID) (string, error) {
+		subscription, err := subscriptionOf(string(id))
+		return subscription + "/providers/Microsoft.Authorization/roleDefinitions/" + role, err
+	}).(pulumi.StringOutput)
+	return assign(ctx, name, definition, scope, principal, kind, opts...)
+}
+
+// assign gives a principal a role by the id of its definition.
 //
 // The kind of principal is given where it is known, because Azure otherwise looks the
 // principal up, and does not find one that was made a moment ago. Where it is not, it is left
 // out, for which the resource is registered by its token: the SDK's type would fill in User,
 // and Azure refuses the role of a deployer that is a service principal.
-func grant(ctx *pulumi.Context, name string, role string, scope pulumi.IDOutput, principal pulumi.StringInput, kind string, opts ...pulumi.ResourceOption) (pulumi.Resource, error) {
-	args := pulumi.Map{
-		"principalId": principal,
-		// In this form Azure gives it back; without the subscription each refresh would see a change.
-		"roleDefinitionId": scope.ApplyT(func(id pulumi.ID) (string, error) {
-			parts := strings.SplitN(string(id), "/", 4)
-			if len(parts) < 4 || !strings.EqualFold(parts[1], "subscriptions") {
-				return "", fmt.Errorf("%q is not the id of a resource in a subscription", id)
-			}
-			return "/subscriptions/" + parts[2] + "/providers/Microsoft.Authorization/roleDefinitions/" + role, nil
-		}).(pulumi.StringOutput),
-		"scope": scope,
-	}
+func assign(ctx *pulumi.Context, name string, definition, scope, principal pulumi.Input, kind string, opts ...pulumi.ResourceOption) (pulumi.Resource, error) {
+	args := pulumi.Map{"principalId": principal, "roleDefinitionId": definition, "scope": scope}
 	if kind != "" {
 		args["principalType"] = pulumi.String(kind)
 	}
 	var assignment pulumi.CustomResourceState
 	err := ctx.RegisterResource("azure-native:authorization:RoleAssignment", name, args, &assignment, append(opts, pulumi.Version(azureNative))...)
 	return &assignment, err
+}
+
+// subscriptionOf is the id of the subscription that a resource is in, as a scope.
+func subscriptionOf(id string) (string, error) {
+	parts := strings.SplitN(id, "/", 4)
+	if len(parts) < 4 || !strings.EqualFold(parts[1], "subscriptions") {
+		return "", fmt.Errorf("%q is not the id of a resource in a subscription", id)
+	}
+	return "/subscriptions/" + parts[2], nil
 }
 
 // publicPrefixes reads what Azure's service firewalls take: public IPv4 addresses and

@@ -126,6 +126,8 @@ type GatewayOptions struct {
 	PinScope *string `pulumi:"pinScope,optional"`
 	// Resolvers that ask on behalf of all agents, as prefixes. Needed for, and only for, the pin scope shared.
 	DNSClients []string `pulumi:"dnsClients,optional"`
+	// How the gateway comes by the addresses behind Azure's service tags. Default: it asks Azure.
+	ServiceTags *ServiceTagOptions `pulumi:"serviceTags,optional"`
 	// Keep the root's key in a hardware security module. It cannot be changed afterwards. Default: false.
 	HSM *bool `pulumi:"hsm,optional"`
 }
@@ -351,6 +353,7 @@ func (s *spokeBuilder) gateway() (err error) {
 		SSHSources:        options.SSHSources,
 		PinScope:          options.PinScope,
 		DNSClients:        options.DNSClients,
+		ServiceTags:       options.ServiceTags,
 		Tags:              s.args.Tags,
 	}
 	if s.ca != nil {

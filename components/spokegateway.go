@@ -68,6 +68,8 @@ type SpokeGatewayArgs struct {
 	// ARM id of the zone privatelink.blob.core.windows.net, linked to the virtual network. Needed with
 	// privateEndpointSubnetId.
 	BlobPrivateDNSZoneID pulumi.StringPtrInput `pulumi:"blobPrivateDnsZoneId,optional"`
+	// How the gateway comes by the addresses behind Azure's service tags. Default: it asks Azure.
+	ServiceTags *ServiceTagOptions `pulumi:"serviceTags,optional"`
 	// Tags of every resource that can have them.
 	Tags map[string]string `pulumi:"tags,optional"`
 }
@@ -144,6 +146,7 @@ type gatewayArgs struct {
 	sshSources        []netip.Prefix
 	deployerAddresses []netip.Prefix
 	pinScope, egress  string
+	serviceTags       string
 	inspects          bool // a root was given
 }
 
@@ -159,6 +162,7 @@ func (args *SpokeGatewayArgs) check() (gatewayArgs, error) {
 		deployerAddresses: p.publicPrefixes("deployerAddresses", args.DeployerAddresses),
 		pinScope:          p.oneOf("pinScope", args.PinScope, "source", "shared", "verify"),
 		egress:            p.oneOf("egress", args.Egress, "publicIp", "subnet"),
+		serviceTags:       p.serviceTags("serviceTags", args.ServiceTags),
 		inspects:          args.VaultURI != nil,
 	}
 	if len(args.AgentPrefixes) == 0 {

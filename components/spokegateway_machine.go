@@ -30,6 +30,7 @@ type gatewayBuilder struct {
 	deployer []pulumi.Resource // roles that publishing needs
 
 	policyURL, attestationURL, egressAddress pulumi.StringOutput
+	subscription                             pulumi.StringOutput // as a scope
 }
 
 // gatewayBundle is the custom resource that publishes the release archive.
@@ -55,7 +56,7 @@ func (g *gatewayBuilder) zones() pulumi.StringArrayInput {
 }
 
 func (g *gatewayBuilder) build() error {
-	for _, step := range []func() error{g.storage, g.admitDeployer, g.identify, g.run} {
+	for _, step := range []func() error{g.storage, g.admitDeployer, g.identify, g.discover, g.run} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -192,14 +193,15 @@ func (g *gatewayBuilder) userData(bundle *gatewayBundle) pulumi.StringOutput {
 		return in.ToStringPtrOutput().Elem()
 	}
 	return pulumi.All(g.policyURL, g.attestationURL, bundle.URL, bundle.SHA256, g.identity.ClientID,
-		optional(g.args.VaultURI), optional(g.args.KeyName), optional(g.args.RootCertificate),
+		optional(g.args.VaultURI), optional(g.args.KeyName), optional(g.args.RootCertificate), g.subscription,
 	).ApplyT(func(v []any) (string, error) {
 		text := func(i int) string { return v[i].(string) }
 		data, err := image.UserData(image.Spec{
 			Address: g.plain.address, Agents: g.plain.agents, PinScope: g.plain.pinScope, DNSClients: g.plain.dnsClients,
 			PolicyURL: text(0), AttestationURL: text(1), BundleURL: text(2), BundleSHA256: text(3), ClientID: text(4),
 			VaultURI: text(5), KeyName: text(6), RootCertificate: text(7),
-			SSH: g.args.SSHPublicKey != nil,
+			Discovery: g.discovery(text(8)),
+			SSH:       g.args.SSHPublicKey != nil,
 		})
 		return base64.StdEncoding.EncodeToString(data), err
 	}).(pulumi.StringOutput)

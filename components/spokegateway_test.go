@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/uuid"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 	perrors "github.com/pulumi/pulumi/sdk/v3/go/pulumi/errors"
 	"go.yaml.in/yaml/v3"
@@ -235,6 +236,7 @@ func TestSpokeGatewayUserData(t *testing.T) {
 		"/etc/bulkhead/gateway.yaml": {
 			"https://" + account + ".blob.core.windows.net/policy/ruleset.json", "https://" + account + ".blob.core.windows.net/attestation/gateway.json",
 			"10.20.1.0/24, 10.20.3.0/27", "10.20.0.4:53", "https://v.vault.azure.net", "bulkhead-root",
+			"discovery: {location: eastus2, subscription: " + strings.TrimPrefix(subscription, "/subscriptions/") + "}",
 		},
 		"/etc/bulkhead/release": {
 			"url=https://" + account + ".blob.core.windows.net/bundle/bulkhead-gateway_0.1.0_linux_amd64.tar.gz\n", "sha256=" + strings.Repeat("0f", 32) + "\n",
@@ -253,18 +255,28 @@ func TestSpokeGatewayUserData(t *testing.T) {
 	}
 }
 
+// TestSpokeGatewayWithoutServiceTags: turned off, the gateway neither asks nor may.
+func TestSpokeGatewayWithoutServiceTags(t *testing.T) {
+	r, _ := mustProvision(t, func(a *SpokeGatewayArgs) { a.ServiceTags = &ServiceTagOptions{Source: ptr("none")} })
+	data, err := base64.StdEncoding.DecodeString(r.one(t, "VirtualMachine", "").plain("userData").(string))
+	if err != nil || strings.Contains(string(data), "serviceTags") {
+		t.Errorf("%v\n%s", err, data)
+	}
+}
+
 func withoutInspection(a *SpokeGatewayArgs) {
 	a.VaultURI, a.KeyName, a.KeyID, a.RootCertificate = nil, nil, nil, nil
 }
 
 // Every role that is given, with its scope: one more, or one that is wider, is a failure.
 func TestSpokeGatewayRoles(t *testing.T) {
+	const serviceTagRole = subscription + "/RoleDefinition/gateway-service-tags"
 	roles := func(r *recorder) (got []string) {
 		for _, m := range r.made {
 			if strings.HasSuffix(m.token, ":RoleAssignment") {
 				definition := m.plain("roleDefinitionId").(string)
 				prefix := subscription + "/providers/Microsoft.Authorization/roleDefinitions/"
-				if !strings.HasPrefix(definition, prefix) {
+				if !strings.HasPrefix(definition, prefix) && definition != serviceTagRole {
 					t.Errorf("%s: %s", m.name, definition)
 				}
 				got = append(got, fmt.Sprint(m.plain("principalId"), " ", strings.TrimPrefix(definition, prefix), " ", m.plain("scope")))
@@ -280,6 +292,13 @@ func TestSpokeGatewayRoles(t *testing.T) {
 		gateway + " " + roleBlobReader + " " + container("policy"),
 		gateway + " " + roleBlobWriter + " " + container("attestation"),
 	}
+	tags := gateway + " " + serviceTagRole + " " + subscription
+	const givenRole = "99999999-0000-0000-0000-000000000000"
+	given := func(id string) func(*SpokeGatewayArgs) {
+		return func(a *SpokeGatewayArgs) {
+			a.ServiceTags, a.DeployerObjectID = &ServiceTagOptions{RoleDefinitionID: &id}, nil
+		}
+	}
 	signs := gateway + " " + roleKeyUser + " " + gatewayKey
 	publishes := []string{
 		deployer + " " + roleBlobReader + " " + container("attestation"),
@@ -290,9 +309,13 @@ func TestSpokeGatewayRoles(t *testing.T) {
 		change func(*SpokeGatewayArgs)
 		want   []string
 	}{
-		"all":           {nil, append(append(slices.Clone(own), signs), publishes...)},
-		"no inspection": {withoutInspection, append(slices.Clone(own), publishes...)},
-		"no deployer":   {func(a *SpokeGatewayArgs) { a.DeployerObjectID = nil }, append(slices.Clone(own), signs)},
+		"all":           {nil, append(append(slices.Clone(own), signs, tags), publishes...)},
+		"no inspection": {withoutInspection, append(append(slices.Clone(own), tags), publishes...)},
+		"no deployer":   {func(a *SpokeGatewayArgs) { a.DeployerObjectID = nil }, append(slices.Clone(own), signs, tags)},
+		"no service tags": {func(a *SpokeGatewayArgs) { a.ServiceTags = &ServiceTagOptions{Source: ptr("none")} },
+			append(append(slices.Clone(own), signs), publishes...)},
+		"a role that exists":  {given(subscription + "/providers/Microsoft.Authorization/roleDefinitions/" + givenRole), append(slices.Clone(own), signs, gateway+" "+givenRole+" "+subscription)},
+		"assigned by another": {given(""), append(slices.Clone(own), signs)},
 	} {
 		r, _ := mustProvision(t, c.change)
 		slices.Sort(c.want)
@@ -300,6 +323,15 @@ func TestSpokeGatewayRoles(t *testing.T) {
 			t.Errorf("%s: roles\n got %s\nwant %s", name, strings.Join(got, "\n     "), strings.Join(c.want, "\n     "))
 		}
 		for _, m := range r.made {
+			if strings.HasSuffix(m.token, ":RoleDefinition") {
+				if !slices.Contains(c.want, tags) {
+					t.Errorf("%s: a role is made that nobody is given", name)
+				}
+				if want := []any{map[string]any{"actions": []any{"Microsoft.Network/locations/serviceTags/read"}}}; !reflect.DeepEqual(m.plain("permissions"), want) ||
+					!reflect.DeepEqual(m.plain("assignableScopes"), []any{subscription}) || uuid.Validate(m.plain("roleDefinitionId").(string)) != nil {
+					t.Errorf("the role: %v", m.inputs)
+				}
+			}
 			if strings.HasSuffix(m.token, ":RoleAssignment") && m.plain("principalId") == gateway && m.plain("principalType") != "ServicePrincipal" {
 				t.Errorf("%s: without its type Azure does not find an identity that was just made", m.name)
 			}
@@ -416,12 +448,17 @@ func TestSpokeGatewayRefuses(t *testing.T) {
 		"SSH from the Internet": {func(a *SpokeGatewayArgs) {
 			a.SSHPublicKey, a.SSHSources = ptr("ssh-rsa AAAA"), []string{"198.51.100.0/24"}
 		}, "sshSources[0]"},
-		"SSH from everywhere":     {func(a *SpokeGatewayArgs) { a.SSHPublicKey, a.SSHSources = ptr("ssh-rsa AAAA"), []string{"0.0.0.0/0"} }, "sshSources[0]"},
-		"a private key":           {func(a *SpokeGatewayArgs) { a.SSHPublicKey = ptr("-----BEGIN OPENSSH PRIVATE KEY-----") }, "sshPublicKey"},
-		"two zones":               {func(a *SpokeGatewayArgs) { a.Zones = []string{"1", "2"} }, "zones"},
-		"a vault without a key":   {func(a *SpokeGatewayArgs) { a.KeyID = nil }, "keyId"},
-		"a root without a vault":  {func(a *SpokeGatewayArgs) { a.VaultURI = nil }, "rootCertificate"},
-		"an endpoint, no zone":    {func(a *SpokeGatewayArgs) { a.PrivateEndpointSubnetID = pulumi.String("s") }, "blobPrivateDnsZoneId"},
+		"SSH from everywhere":    {func(a *SpokeGatewayArgs) { a.SSHPublicKey, a.SSHSources = ptr("ssh-rsa AAAA"), []string{"0.0.0.0/0"} }, "sshSources[0]"},
+		"a private key":          {func(a *SpokeGatewayArgs) { a.SSHPublicKey = ptr("-----BEGIN OPENSSH PRIVATE KEY-----") }, "sshPublicKey"},
+		"two zones":              {func(a *SpokeGatewayArgs) { a.Zones = []string{"1", "2"} }, "zones"},
+		"a vault without a key":  {func(a *SpokeGatewayArgs) { a.KeyID = nil }, "keyId"},
+		"a root without a vault": {func(a *SpokeGatewayArgs) { a.VaultURI = nil }, "rootCertificate"},
+		"an endpoint, no zone":   {func(a *SpokeGatewayArgs) { a.PrivateEndpointSubnetID = pulumi.String("s") }, "blobPrivateDnsZoneId"},
+		"tags from elsewhere":    {func(a *SpokeGatewayArgs) { a.ServiceTags = &ServiceTagOptions{Source: ptr("file")} }, "serviceTags.source"},
+		"a role by its name":     {func(a *SpokeGatewayArgs) { a.ServiceTags = &ServiceTagOptions{RoleDefinitionID: ptr("Reader")} }, "serviceTags.roleDefinitionId"},
+		"a role for nothing": {func(a *SpokeGatewayArgs) {
+			a.ServiceTags = &ServiceTagOptions{Source: ptr("none"), RoleDefinitionID: ptr(subscription + "/providers/Microsoft.Authorization/roleDefinitions/x")}
+		}, "serviceTags.roleDefinitionId"},
 		"a prefix with host bits": {func(a *SpokeGatewayArgs) { a.AgentPrefixes = []string{"10.20.1.1/24"} }, "agentPrefixes[0]"},
 	} {
 		args := spokeGatewayArgs()

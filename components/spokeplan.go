@@ -86,6 +86,9 @@ func (args *FoundrySpokeArgs) plan() (plan spokePlan, warnings []string, err err
 		return plan, nil, err
 	}
 	warnings = p.guards(args, &plan)
+	if tags := or(or(args.Gateway, GatewayOptions{}).ServiceTags, ServiceTagOptions{}); or(tags.Source, "") == "none" && plan.document.tagged() {
+		warnings = append(warnings, "gateway.serviceTags.source is none, and the ruleset has groups by service tag: on the gateway they match nothing")
+	}
 	if len(args.DeployerAddresses) == 0 {
 		warnings = append(warnings, "deployerAddresses is empty: nobody but the gateway's subnet reaches the vault and the storage account, so making the root and publishing fail unless the program runs there")
 	}

@@ -75,6 +75,12 @@ func (p *problems) decrypting(d *spokeDocument) {
 	}
 }
 
+// tagged reports whether the document has groups by service tag.
+func (d *spokeDocument) tagged() bool {
+	doc, err := policy.Decode([]byte(d.text))
+	return err == nil && slices.ContainsFunc(doc.SmartGroups, func(g policy.SmartGroup) bool { return len(g.ServiceTags) > 0 })
+}
+
 // written is a path in a ruleset's document.
 var written = regexp.MustCompile(`^(version|mode|default|smartGroups|webGroups|threatGroups|resolve|originCAs|rules)\b`)
 

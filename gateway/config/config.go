@@ -95,16 +95,25 @@ type DNS struct {
 	Clients  Prefixes        `yaml:"clients"`  // resolvers that ask on behalf of all agents
 }
 
-// ServiceTags says where Azure's service-tag file is.
+// ServiceTags says where the addresses behind Azure's service tags come from: a file, Azure
+// itself, or the file until Azure has answered for the first time.
 type ServiceTags struct {
-	File      string         `yaml:"file"`
-	Discovery map[string]any `yaml:"discovery"`
-	Refresh   time.Duration  `yaml:"refresh"`
+	File      string        `yaml:"file"`
+	Discovery *Discovery    `yaml:"discovery"`
+	Refresh   time.Duration `yaml:"refresh"`
 }
 
-// Feeds says where threat feeds are.
+// Discovery is where Azure is asked for its service tags. The list is the same in all regions but for
+// how new it is, and Azure gives it to whoever may read it in a subscription.
+type Discovery struct {
+	Location     string `yaml:"location"`     // such as eastus2
+	Subscription string `yaml:"subscription"` // its id
+}
+
+// Feeds says where threat feeds are kept, and how often their URLs are asked.
 type Feeds struct {
-	Dir string `yaml:"dir"`
+	Dir     string        `yaml:"dir"`
+	Refresh time.Duration `yaml:"refresh"`
 }
 
 // CA is the root that agents trust for what is decrypted: a key in Key Vault, or for a
@@ -154,7 +163,7 @@ func defaults() Config {
 		DNS:         DNS{Upstream: []AddrPort{{netip.MustParseAddrPort("168.63.129.16:53")}}, PinScope: policy.ScopeSource},
 		SNAT:        "all",
 		ServiceTags: ServiceTags{Refresh: 24 * time.Hour},
-		Feeds:       Feeds{Dir: "/var/lib/bulkhead/feeds"},
+		Feeds:       Feeds{Dir: "/var/lib/bulkhead/feeds", Refresh: 6 * time.Hour},
 		Audit:       Audit{File: "/var/log/bulkhead/audit.jsonl"},
 		Admin:       Admin{Listen: AddrPort{netip.MustParseAddrPort("127.0.0.1:9180")}},
 		State:       State{Dir: "/var/lib/bulkhead"},
@@ -209,6 +218,12 @@ func Parse(data []byte) (*Config, error) {
 
 var guid = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
 
+// region is a region's name as Azure's resource manager writes it.
+var region = regexp.MustCompile(`^[a-z][a-z0-9]{1,62}$`)
+
+// minRefresh keeps gateways from being a burden to those who publish feeds for nothing.
+const minRefresh = time.Minute
+
 var unknownField = regexp.MustCompile(`line (\d+): field (\S+) not found in type config\.(\S+)`)
 
 // legible puts the YAML library's errors into the file's terms, on one line.
@@ -230,7 +245,9 @@ func (c *Config) validate() error {
 		{c.Policy.File != "" && c.Policy.Blob != "", "policy: name a file or a blob, not both"},
 		{c.Policy.Blob != "" && blobHost(c.Policy.Blob) == "", "policy.blob: give it as https://ACCOUNT.blob.core.windows.net/policy/ruleset.json; the managed identity reads it, so no signature or key belongs there"},
 		{c.Attestation != nil && blobHost(c.Attestation.URL) == "", "attestation.url: give the blob as https://ACCOUNT.blob.core.windows.net/attestation/gateway.json; the managed identity writes it, so no signature or key belongs there"},
-		{c.ServiceTags.Discovery != nil, "serviceTags.discovery: this version reads service tags from a file; use serviceTags.file"},
+		{c.ServiceTags.Discovery != nil && !c.ServiceTags.Discovery.valid(), "serviceTags.discovery: name the region and the subscription's id, such as {location: eastus2, subscription: 00000000-0000-0000-0000-000000000000}"},
+		{c.ServiceTags.Refresh < minRefresh, "serviceTags.refresh: at least 1m"},
+		{c.Feeds.Refresh < minRefresh, "feeds.refresh: at least 1m"},
 		{c.CA != nil && (c.CA.KeyVault == "") == (c.CA.KeyFile == ""), "ca: name the root's key, `{keyVault: https://NAME.vault.azure.net, key: bulkhead-root}`, or for a lab `{file: root.crt, keyFile: root.key}`"},
 		{c.CA != nil && c.CA.KeyVault != "" && (c.vault() == "" || c.CA.Key == ""), "ca: give the vault as https://NAME.vault.azure.net and the key by its name"},
 		{c.Identity.ClientID != "" && !guid.MatchString(c.Identity.ClientID), "identity.clientId: give the managed identity's client id, such as 11111111-2222-3333-4444-555555555555"},
@@ -283,17 +300,26 @@ func (c *Config) validate() error {
 	return nil
 }
 
+func (d *Discovery) valid() bool {
+	return region.MatchString(d.Location) && guid.MatchString(d.Subscription)
+}
+
+// resourceManager is where Azure lists its service tags.
+const resourceManager = "management.azure.com"
+
 // Egress is one destination of the gateway itself: a prefix, or a name that stands
 // for whatever the upstream resolver says it is.
 type Egress struct {
 	Prefix netip.Prefix
 	Name   string
+	Port   uint16 // TCP; 0: any protocol and port
 }
 
-// Destinations returns what `egress` lists, and what other settings imply: the vault
-// of `ca`, and the storage accounts of `policy` and `attestation`.
+// Destinations returns what `egress` lists, and what other settings imply, which is HTTPS: the vault
+// of `ca`, the storage accounts of `policy` and `attestation`, and Azure's resource manager for
+// `serviceTags.discovery`. Tokens come from the machine's metadata service, which every gateway reaches.
 func (c *Config) Destinations() []Egress {
-	out := make([]Egress, 0, len(c.Egress)+3)
+	out := make([]Egress, 0, len(c.Egress)+4)
 	for _, e := range c.Egress {
 		d, _ := parseEgress(e) // validated
 		out = append(out, d)
@@ -302,8 +328,11 @@ func (c *Config) Destinations() []Egress {
 	if c.Attestation != nil {
 		implied = append(implied, blobHost(c.Attestation.URL))
 	}
+	if c.ServiceTags.Discovery != nil {
+		implied = append(implied, resourceManager)
+	}
 	for _, name := range implied {
-		if d := (Egress{Name: name}); name != "" && !slices.Contains(out, d) {
+		if d := (Egress{Name: name, Port: 443}); name != "" && !slices.Contains(out, d) {
 			out = append(out, d)
 		}
 	}

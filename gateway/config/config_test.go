@@ -2,6 +2,7 @@ package config
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -53,6 +54,19 @@ func TestStorageIsReachable(t *testing.T) {
 	}
 }
 
+// TestServiceTagsAreReachable: discovery implies Azure's resource manager, over HTTPS and nothing else.
+func TestServiceTagsAreReachable(t *testing.T) {
+	c, err := Parse([]byte("policy: {file: r.yaml}\nagents: [10.20.1.0/24]\negress: [10.0.0.9, proxy.contoso.com]\n" +
+		"serviceTags: {discovery: {location: eastus2, subscription: 00000000-0000-4000-8000-000000000000}, refresh: 24h}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []Egress{{Prefix: netip.MustParsePrefix("10.0.0.9/32")}, {Name: "proxy.contoso.com"}, {Name: "management.azure.com", Port: 443}}
+	if d := c.Destinations(); !slices.Equal(d, want) {
+		t.Errorf("%v, want %v", d, want)
+	}
+}
+
 // TestBadInput shows that each mistake is one line that names the place.
 func TestBadInput(t *testing.T) {
 	const good = "policy: {file: r.yaml}\nagents: [10.20.1.0/24]\n"
@@ -77,6 +91,11 @@ func TestBadInput(t *testing.T) {
 		{"policy: {blob: 'https://a.blob.core.windows.net/r.json'}\nagents: [10.20.1.0/24]\n", "policy.blob: give it as"},
 		{"policy: {blob: 'https://a.blob.core.windows.net/policy/r.json?sig=secret'}\nagents: [10.20.1.0/24]\n", "no signature"},
 		{"policy: {blob: 'https://10.0.0.1/policy/r.json'}\nagents: [10.20.1.0/24]\n", "policy.blob: give it as"},
+		{good + "serviceTags: {discovery: {location: East US 2, subscription: 00000000-0000-4000-8000-000000000000}}\n", "serviceTags.discovery: name the region"},
+		{good + "serviceTags: {discovery: {location: eastus2, subscription: mine}}\n", "serviceTags.discovery: name the region"},
+		{good + "serviceTags: {discovery: {place: eastus2}}\n", `line 3: unknown key "place"`},
+		{good + "serviceTags: {refresh: 1s}\n", "serviceTags.refresh: at least 1m"},
+		{good + "feeds: {refresh: -1h}\n", "feeds.refresh: at least 1m"},
 		{good + "attestation: {}\n", "attestation.url: give the blob"},
 		{good + "identity: {clientId: mine}\n", "identity.clientId: give the managed identity"},
 		{good + "ca: {file: root.crt}\n", "ca: name the root's key"},

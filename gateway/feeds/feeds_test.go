@@ -79,6 +79,11 @@ func TestParse(t *testing.T) {
 			prefixes: "[45.0.0.1/32]", stats: Stats{Lines: 10, Entries: 1, Special: 7, Wide: 2},
 		},
 		{
+			name: "the platform's names", format: Domains,
+			in:    "evil.example\nmcr.microsoft.com\nmicrosoftonline.com\nlogin.microsoftonline.com\nwindows.net\neastus.login.microsoft.com\ngsm1eh.servicebus.windows.net\nevil.servicebus.windows.net\n",
+			names: "[evil.example evil.servicebus.windows.net]", stats: Stats{Lines: 8, Entries: 2, Special: 6},
+		},
+		{
 			name: "domains", format: Domains,
 			in:    "Evil.Example.COM.\n*.wild.example.net\n.dotted.example.net\nbücher.example\nco.uk\ncom\nduckdns.org\n_dmarc.example.org\nevil.example.com\n",
 			names: "[_dmarc.example.org dotted.example.net duckdns.org evil.example.com wild.example.net xn--bcher-kva.example]",
@@ -207,12 +212,12 @@ func TestLoad(t *testing.T) {
 		text = append(text, strings.NewReplacer(dir, "DIR").Replace(p.String()))
 	}
 	wantProblems := []string{
-		`feed "ipsum" (DIR/ipsum.txt): 1 of 2 lines would cut private or special-purpose addresses and were left out`,
+		`feed "ipsum" (DIR/ipsum.txt): 1 of 2 lines would cut private or special-purpose addresses, or names of the platform, and were left out`,
 		`feed "twice": DIR holds more than one file of that name (twice.csv, twice.txt): leave one; its group matches nothing of it`,
 		`feed "page" (DIR/page.html): it is an HTML or XML page, not a list; its group matches nothing of it`,
 		`feed "kept" (DIR/kept.html): it is an HTML or XML page, not a list; the data in force stays`,
 		`feed "none": there is no file of that name in DIR; its group matches nothing of it`,
-		`feed "rel" (DIR/ipsum.txt): 1 of 2 lines would cut private or special-purpose addresses and were left out`,
+		`feed "rel" (DIR/ipsum.txt): 1 of 2 lines would cut private or special-purpose addresses, or names of the platform, and were left out`,
 		`feed "far": file://host/x is on another machine: write file:///path; its group matches nothing of it`,
 		`feed "dir" (DIR): it is not a plain file; its group matches nothing of it`,
 	}

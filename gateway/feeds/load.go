@@ -18,6 +18,7 @@ import (
 type Options struct {
 	Dir             string      // one file for each feed, named after it, with any extension; "": none
 	ServiceTagsFile string      // Azure's JSON; "": none
+	Discovered      string      // the same, where what Azure answered is kept; before the file, once it is there
 	Last            policy.Data // what is in force; it stays where new data is refused
 }
 
@@ -73,6 +74,19 @@ type loader struct {
 
 func (l *loader) serviceTags() error {
 	path := l.opts.ServiceTagsFile
+	if at := l.opts.Discovered; at != "" {
+		tags, err := readServiceTags(at)
+		switch {
+		case err == nil:
+			l.data.ServiceTags = tags
+			return nil
+		case !errors.Is(err, fs.ErrNotExist):
+			l.problems = append(l.problems, Problem{File: at, Refused: true, What: err.Error() + "; until Azure answers again, what else there is is used"})
+		}
+		if path == "" {
+			l.data.ServiceTags = l.opts.Last.ServiceTags
+		}
+	}
 	if path == "" {
 		return nil
 	}
@@ -148,7 +162,7 @@ func (s Stats) remark() string {
 		what string
 	}{
 		{s.Bad, fmt.Sprintf("could not be read, the first is line %d", s.FirstBad)},
-		{s.Special, "would cut private or special-purpose addresses and were left out"},
+		{s.Special, "would cut private or special-purpose addresses, or names of the platform, and were left out"},
 		{s.Wide, fmt.Sprintf("are wider than /%d or a public suffix and were left out", minBits)},
 	} {
 		if part.n > 0 {
@@ -168,24 +182,44 @@ func (l *loader) find(feed policy.Feed) (string, error) {
 	if l.opts.Dir == "" {
 		return "", nil
 	}
-	entries, err := os.ReadDir(l.opts.Dir)
-	if err != nil {
-		return "", cause(err)
+	own, fetched, err := files(l.opts.Dir, feed.Name)
+	if errors.Is(err, fs.ErrNotExist) && Host(feed.URL) != "" {
+		err = nil // it is made for the first that is fetched
 	}
-	var found []string
+	switch {
+	case err != nil:
+		return "", cause(err)
+	case len(own) == 1:
+		return own[0], nil
+	case len(own) > 1:
+		for i := range own {
+			own[i] = filepath.Base(own[i])
+		}
+		return "", fmt.Errorf("%s holds more than one file of that name (%s): leave one", l.opts.Dir, strings.Join(own, ", "))
+	case fetched != "":
+		return fetched, nil
+	case Host(feed.URL) != "":
+		return "", errors.New("it has not been fetched yet")
+	}
+	return "", fmt.Errorf("there is no file of that name in %s", l.opts.Dir)
+}
+
+// files are what a directory holds of a feed: what somebody put there, which comes first, and what was fetched.
+func files(dir, feed string) (own []string, fetched string, err error) {
+	entries, err := os.ReadDir(dir)
 	for _, entry := range entries {
 		name := entry.Name()
-		if name == feed.Name || strings.TrimSuffix(name, filepath.Ext(name)) == feed.Name {
-			found = append(found, name)
+		stem := strings.TrimSuffix(name, filepath.Ext(name))
+		switch {
+		case Fetched(name):
+			if stem == feed {
+				fetched = filepath.Join(dir, name)
+			}
+		case name == feed || stem == feed:
+			own = append(own, filepath.Join(dir, name))
 		}
 	}
-	switch len(found) {
-	case 0:
-		return "", fmt.Errorf("there is no file of that name in %s", l.opts.Dir)
-	case 1:
-		return filepath.Join(l.opts.Dir, found[0]), nil
-	}
-	return "", fmt.Errorf("%s holds more than one file of that name (%s): leave one", l.opts.Dir, strings.Join(found, ", "))
+	return own, fetched, err
 }
 
 func (l *loader) fileURL(u *url.URL) (string, error) {

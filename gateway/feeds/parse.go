@@ -24,6 +24,11 @@ const (
 
 const maxLine = 4 << 10
 
+// maxAddresses is how much of the Internet a feed is believed to be dangerous: an eighth of IPv4. Lists of
+// what is announced by nobody or hijacked, the widest that there are, hold a fraction of it beside
+// the special-purpose addresses.
+const maxAddresses = 1 << 29
+
 // Stats says what became of the lines of a feed.
 type Stats struct {
 	Lines    int // that are neither empty nor comments
@@ -31,7 +36,7 @@ type Stats struct {
 	Bad      int // lines that could not be read
 	FirstBad int // number of the first of them, from 1
 	IPv6     int // lines left out: there is no egress over IPv6
-	Special  int // lines left out: they would cut private or special-purpose addresses
+	Special  int // lines left out: they would cut private or special-purpose addresses, or the platform's names
 	Wide     int // lines left out: wider than /8, or a public suffix
 }
 
@@ -65,8 +70,18 @@ func Parse(format string, r io.Reader) (policy.FeedData, Stats, error) {
 		return policy.FeedData{}, *s, fmt.Errorf("%d of %d lines are not %s, the first is line %d", s.Bad, s.Lines, format, s.FirstBad)
 	case s.Entries == 0:
 		return policy.FeedData{}, *s, errors.New("it holds no entries")
+	case addresses(data) > maxAddresses:
+		return policy.FeedData{}, *s, errors.New("it lists more than an eighth of all addresses")
 	}
 	return data, *s, nil
+}
+
+// addresses is how many addresses a feed lists.
+func addresses(data policy.FeedData) (n uint64) {
+	for _, p := range data.Prefixes {
+		n += 1 << (32 - p.Bits())
+	}
+	return n
 }
 
 // verdict is what became of one line.
@@ -91,7 +106,7 @@ func (p *parser) read(r io.Reader, line func([]byte) verdict) error {
 	in.Buffer(make([]byte, maxLine), maxLine)
 	for n := 1; in.Scan(); n++ {
 		text := in.Bytes()
-		if n == 1 {
+		if n <= 2 { // the second follows the line that a fetched file begins with
 			text = bytes.TrimPrefix(text, []byte("\ufeff"))
 		}
 		text = content(text)
@@ -153,6 +168,9 @@ func (p *parser) name(s string) verdict {
 	}
 	if suffix, icann := publicsuffix.PublicSuffix(name); suffix == name && (icann || !strings.Contains(name, ".")) {
 		return wide
+	}
+	if policy.CutsPlatform(name) {
+		return special
 	}
 	p.names[name] = struct{}{}
 	return taken

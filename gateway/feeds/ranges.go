@@ -30,6 +30,16 @@ var kept = func() (out []addrRange) {
 	return out
 }()
 
+// Public reports whether an address is one on the Internet that a feed may be fetched from: none of the
+// gateway's own network, of its machine, or of the platform that it runs on.
+func Public(a netip.Addr) bool {
+	if !a.Is4() {
+		return false
+	}
+	n := number(a)
+	return !slices.ContainsFunc(kept, func(k addrRange) bool { return k.from <= n && n <= k.to })
+}
+
 func number(a netip.Addr) uint32 {
 	b := a.As4()
 	return binary.BigEndian.Uint32(b[:])

@@ -49,6 +49,9 @@ type Spec struct {
 	VaultURI, KeyName string
 	RootCertificate   string // PEM
 
+	// Discovery is where the machine asks Azure for its service tags; nil: it has none.
+	Discovery *config.Discovery
+
 	SSH bool // a key is installed: keep the SSH server, and the user that it lets in
 }
 
@@ -153,6 +156,9 @@ func (s Spec) gatewayConfig() (string, error) {
 			File     string `yaml:"file"`
 		}
 	)
+	type tags struct {
+		Discovery *config.Discovery `yaml:"discovery,flow"`
+	}
 	type identity struct {
 		ClientID string `yaml:"clientId"`
 	}
@@ -163,6 +169,7 @@ func (s Spec) gatewayConfig() (string, error) {
 		Agents      []netip.Prefix `yaml:"agents,flow"`
 		DNS         dns            `yaml:"dns"`
 		Egress      []string       `yaml:"egress,flow"`
+		ServiceTags *tags          `yaml:"serviceTags,omitempty"`
 		CA          *ca            `yaml:"ca,omitempty"`
 	}{
 		Identity:    identity{s.ClientID},
@@ -171,6 +178,9 @@ func (s Spec) gatewayConfig() (string, error) {
 		Agents:      s.Agents,
 		DNS:         dns{netip.AddrPortFrom(s.Address, 53).String(), s.PinScope, s.DNSClients},
 		Egress:      Updates,
+	}
+	if s.Discovery != nil {
+		doc.ServiceTags = &tags{s.Discovery}
 	}
 	if s.VaultURI != "" {
 		doc.CA = &ca{strings.TrimSuffix(s.VaultURI, "/"), s.KeyName, rootFile}

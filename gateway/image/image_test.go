@@ -39,6 +39,7 @@ func spec() Spec {
 		VaultURI:        "https://contoso.vault.azure.net/",
 		KeyName:         "bulkhead-root",
 		RootCertificate: certificate,
+		Discovery:       &config.Discovery{Location: "eastus2", Subscription: "00000000-0000-4000-8000-000000000000"},
 	}
 }
 
@@ -123,7 +124,7 @@ func TestConfiguration(t *testing.T) {
 	for _, d := range c.Destinations() {
 		reach = append(reach, d.Name)
 	}
-	for _, name := range []string{"contoso.blob.core.windows.net", "contoso.vault.azure.net"} {
+	for _, name := range []string{"contoso.blob.core.windows.net", "contoso.vault.azure.net", "management.azure.com"} {
 		if !slices.Contains(reach, name) {
 			t.Errorf("the gateway may not reach %s", name)
 		}
@@ -131,12 +132,16 @@ func TestConfiguration(t *testing.T) {
 
 	without := spec()
 	without.VaultURI, without.KeyName, without.RootCertificate = "", "", ""
+	without.Discovery = nil
 	if data, err = UserData(without); err != nil {
 		t.Fatal(err)
 	}
 	files = parse(t, data).byPath
 	if _, there := files[rootFile]; there || strings.Contains(files["/etc/bulkhead/gateway.yaml"].Content, "ca:") {
 		t.Error("a gateway that decrypts nothing has a root")
+	}
+	if strings.Contains(files["/etc/bulkhead/gateway.yaml"].Content, "serviceTags") {
+		t.Error("a gateway that asks for no service tags is told where")
 	}
 }
 

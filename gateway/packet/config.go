@@ -60,6 +60,8 @@ type Config struct {
 	Upstreams []netip.AddrPort
 	// Egress is what the gateway itself may reach beside; see also Table.SetEgress.
 	Egress []netip.Prefix
+	// Services are single TCP ports that it may reach beside.
+	Services []netip.AddrPort
 	// SNAT defaults to SNATAll.
 	SNAT SNAT
 	// Listener is the enforcer's transparent listener; default 127.0.0.1:14433.
@@ -103,6 +105,11 @@ func (c *Config) check() error {
 	for i, a := range c.Upstreams {
 		if !a.Addr().Is4() || a.Port() == 0 {
 			return fmt.Errorf("dns.upstream[%d]: %v is not an IPv4 address with a port", i, a)
+		}
+	}
+	for i, a := range c.Services {
+		if !a.Addr().Is4() || a.Port() == 0 {
+			return fmt.Errorf("services[%d]: %v is not an IPv4 address with a port", i, a)
 		}
 	}
 	switch {

@@ -139,7 +139,7 @@ func (b *builder) services4() []element {
 	for _, u := range b.cfg.Upstreams {
 		out = append(out, service(u, policy.TCP), service(u, policy.UDP))
 	}
-	for _, p := range platform {
+	for _, p := range slices.Concat(platform, b.cfg.Services) {
 		out = append(out, service(p, policy.TCP))
 	}
 	slices.SortFunc(out, func(a, b element) int { return slices.Compare(a.key, b.key) })

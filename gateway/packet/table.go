@@ -120,12 +120,12 @@ func (t *Table) loadLocked(cfg *Config, table *policy.KernelTable) error {
 	return nil
 }
 
-// SetEgress replaces Config.Egress, for names whose addresses change.
-func (t *Table) SetEgress(prefixes []netip.Prefix) error {
+// SetEgress replaces Config.Egress and Config.Services, for names whose addresses change.
+func (t *Table) SetEgress(prefixes []netip.Prefix, services []netip.AddrPort) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	cfg := t.cfg
-	cfg.Egress = prefixes
+	cfg.Egress, cfg.Services = prefixes, services
 	if err := cfg.check(); err != nil {
 		return err
 	}

@@ -312,7 +312,8 @@ func TestOwnEgress(t *testing.T) {
 			}
 		})
 	}
-	if err := table.SetEgress(prefixList([]string{"198.51.100.1/32"})); err != nil {
+	service := netip.MustParseAddrPort(hostPort(addrRefuse, portEcho))
+	if err := table.SetEgress(prefixList([]string{"198.51.100.1/32"}), []netip.AddrPort{netip.AddrPortFrom(service.Addr(), 443)}); err != nil {
 		t.Fatal(err)
 	}
 	if err := table.Load(labTable()); err != nil { // and it stays
@@ -322,7 +323,16 @@ func TestOwnEgress(t *testing.T) {
 		t.Errorf("new egress: %v", err)
 	}
 	if err := l.try(l.gateway, "tcp", "", hostPort(addrRefuse, portEcho)); err == nil {
-		t.Error("old egress is still open")
+		t.Error("old egress is still open, or a service opens other ports of its address")
+	}
+	if err := table.SetEgress(nil, []netip.AddrPort{service}); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.try(l.gateway, "tcp", "", service.String()); err != nil {
+		t.Errorf("a service: %v", err)
+	}
+	if err := l.try(l.gateway, "udp", "", service.String()); err == nil {
+		t.Error("a service opens UDP too")
 	}
 }
 

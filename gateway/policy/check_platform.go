@@ -17,6 +17,12 @@ var platformNames = []string{
 	"*.login.microsoft.com", "agent365.svc.cloud.microsoft", "gsm*eh.servicebus.windows.net",
 }
 
+// CutsPlatform reports whether refusing a normalised name, and every name below it, would refuse one
+// that the platform has to reach.
+func CutsPlatform(name string) bool {
+	return slices.ContainsFunc(platformNames, func(p string) bool { return overlap(p, name) || overlap(p, "*."+name) })
+}
+
 // neverDecrypted are platform names whose clients reject any other certificate, or
 // whose tokens must not be seen in between.
 var neverDecrypted = []string{

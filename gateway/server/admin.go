@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/bulkhead-dev/bulkhead/gateway/audit"
+	"github.com/bulkhead-dev/bulkhead/gateway/feeds"
 )
 
 var (
@@ -69,6 +70,8 @@ type Readiness struct {
 	Version string  `json:"version"`
 	Ruleset Ruleset `json:"ruleset"`
 	Pins    int     `json:"pins"`
+	// Data is where feeds and service tags are fetched from, how old they are, and why they may be; absent where none is fetched.
+	Data []feeds.Source `json:"data,omitempty"`
 	// Decryption is the authority that signs for decrypted names; absent without one.
 	Decryption *Decryption `json:"decryption,omitempty"`
 	// Budgets says why budgets may grant nothing, or less than they hold.
@@ -108,6 +111,7 @@ func (s *Server) readiness() Readiness {
 	r.Attestation = s.attestation.Load()
 	r.Egress = s.unresolved.list()
 	_, r.Pins = s.pins.Len()
+	r.Data = s.data.Sources()
 	r.Decryption = s.decryption()
 	if err := s.budgets.Ready(); err != nil {
 		r.Budgets = err.Error()
@@ -135,6 +139,7 @@ func (s *Server) serveAdmin(ctx context.Context, faults chan<- error) error {
 	metrics := promhttp.Handler()
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
 		s.measureDecryption()
+		s.measureData()
 		metrics.ServeHTTP(w, r)
 	})
 	ln, err := net.Listen("tcp4", s.cfg.Admin.Listen.String())

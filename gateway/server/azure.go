@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"sync/atomic"
+	"net/netip"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -36,24 +36,29 @@ func (s *Server) identify() error {
 // be this gateway, as that of every machine in the virtual network is, and it answers agents only.
 // What the environment says of proxies does not count.
 func (s *Server) azure() azcore.ClientOptions {
-	dialer := &net.Dialer{Timeout: 10 * time.Second, Resolver: s.upstream()}
+	dialer := &net.Dialer{Timeout: 10 * time.Second}
+	dial := func(ctx context.Context, network, address string) (conn net.Conn, err error) {
+		host, port, err := net.SplitHostPort(address)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := netip.ParseAddr(host); err == nil {
+			return dialer.DialContext(ctx, network, address)
+		}
+		addrs, err := s.reach(ctx, host)
+		for _, addr := range addrs {
+			if conn, err = dialer.DialContext(ctx, "tcp4", net.JoinHostPort(addr.String(), port)); err == nil {
+				return conn, nil
+			}
+		}
+		return nil, err
+	}
 	return azcore.ClientOptions{Transport: &http.Client{Transport: &http.Transport{
-		DialContext:           dialer.DialContext,
+		DialContext:           dial,
 		ForceAttemptHTTP2:     true,
 		MaxIdleConns:          4,
 		IdleConnTimeout:       90 * time.Second,
 		TLSHandshakeTimeout:   10 * time.Second,
 		ResponseHeaderTimeout: 30 * time.Second,
 	}}}
-}
-
-// upstream resolves by the upstream resolvers, another one at each attempt: over UDP nobody learns
-// from connecting that one is dead.
-func (s *Server) upstream() *net.Resolver {
-	var attempts atomic.Uint32
-	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
-		all := s.cfg.DNS.Upstream
-		next := all[int(attempts.Add(1)-1)%len(all)]
-		return new(net.Dialer).DialContext(ctx, network, next.String())
-	}}
 }

@@ -1,143 +1,95 @@
 package server
 
 import (
-	"bytes"
-	"context"
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
-	"strings"
-	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/miekg/dns"
 
 	"github.com/bulkhead-dev/bulkhead/gateway/config"
+	"github.com/bulkhead-dev/bulkhead/gateway/policy"
 )
 
-// answering is a resolver that answers every question with one code, and with an address where
-// the code is success and there is one.
-type answering struct {
-	code atomic.Int32
-	addr atomic.Pointer[string]
-	at   netip.AddrPort
-}
-
-func newAnswering(t *testing.T) *answering {
+// upstream is a resolver on loopback with some records.
+func upstream(t *testing.T, records ...string) config.AddrPort {
 	t.Helper()
-	a := &answering{}
-	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	conn, err := net.ListenPacket("udp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	a.at = conn.LocalAddr().(*net.UDPAddr).AddrPort()
-	up := make(chan struct{})
-	s := &dns.Server{PacketConn: conn, NotifyStartedFunc: func() { close(up) }, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, r *dns.Msg) {
-		m := new(dns.Msg).SetRcode(r, int(a.code.Load()))
-		if addr := a.addr.Load(); addr != nil {
-			m.Answer = []dns.RR{&dns.A{Hdr: dns.RR_Header{Name: r.Question[0].Name, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 60}, A: net.ParseIP(*addr)}}
+	srv := &dns.Server{PacketConn: conn, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
+		m := new(dns.Msg).SetReply(q)
+		for _, text := range records {
+			rr, err := dns.NewRR(text)
+			if err != nil {
+				t.Error(err)
+			} else if rr.Header().Name == q.Question[0].Name {
+				m.Answer = append(m.Answer, rr)
+			}
 		}
 		w.WriteMsg(m)
 	})}
-	go s.ActivateAndServe()
-	<-up
-	t.Cleanup(func() { s.Shutdown() })
-	return a
+	go srv.ActivateAndServe()
+	t.Cleanup(func() { srv.Shutdown() })
+	return config.AddrPort{AddrPort: netip.MustParseAddrPort(conn.LocalAddr().String())}
 }
 
-// TestUnresolvedEgress follows a name in `egress` through everything that resolvers answer: the log
-// says once that it does not resolve, and why, and once that it does again.
-func TestUnresolvedEgress(t *testing.T) {
-	one, other := newAnswering(t), newAnswering(t)
-	address := "192.0.2.7"
-	var out bytes.Buffer
-	s := &Server{log: hclog.New(&hclog.LoggerOptions{Output: &out}), cfg: &config.Config{Egress: []string{"vault.example", "192.0.2.128/25"}}}
-	for _, a := range []*answering{one, other} {
-		s.cfg.DNS.Upstream = append(s.cfg.DNS.Upstream, config.AddrPort{AddrPort: a.at})
+// TestEgressFollowsRuleset: the kernel is told the hosts of the ruleset's feeds, on port 443 of addresses on the Internet, and what the
+// configuration implies; a ruleset that no longer names a feed closes its host.
+func TestEgressFollowsRuleset(t *testing.T) {
+	cfg, err := config.Parse([]byte("policy: {file: r.yaml}\nagents: [10.20.1.0/24]\negress: [10.0.0.9, updates.example]\n" +
+		"serviceTags: {discovery: {location: eastus2, subscription: 00000000-0000-4000-8000-000000000000}}\nca: {keyVault: https://Contoso.vault.azure.net, key: k}\n"))
+	if err != nil {
+		t.Fatal(err)
 	}
-	static := netip.MustParsePrefix("192.0.2.128/25")
-	look := func() {
-		t.Helper()
-		got := s.findEgress(t.Context())
-		want := []netip.Prefix{netip.MustParsePrefix(address + "/32"), static}
-		if len(s.unresolved.list()) > 0 {
-			want = want[1:]
+	cfg.DNS.Upstream = []config.AddrPort{upstream(t, "updates.example. 60 IN A 20.1.0.1", "management.azure.com. 60 IN A 20.2.0.1", "management.azure.com. 60 IN A 20.2.0.2",
+		"contoso.vault.azure.net. 60 IN A 10.20.2.9", "a.example. 60 IN A 20.3.0.1", "inside.example. 60 IN A 10.20.2.5", "inside.example. 60 IN A 169.254.169.254")}
+	s := &Server{cfg: cfg, log: hclog.NewNullLogger()}
+	compile := func(urls ...string) *policy.Ruleset {
+		var feeds string
+		for i, url := range urls {
+			feeds += fmt.Sprintf("{name: f%d, format: netset, url: %q}, ", i, url)
 		}
-		if !slices.Equal(got, want) {
-			t.Errorf("%v, want %v", got, want)
+		doc, err := policy.Decode([]byte("version: 1\nthreatGroups: [{name: bad, feeds: [" + feeds + "]}]\nrules: [{name: deny, priority: 1, destinations: [bad], action: DENY}]"))
+		if err != nil {
+			t.Fatal(err)
 		}
+		rules, err := policy.Compile(doc, policy.Environment{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return rules
 	}
-	said := func() string { defer out.Reset(); return out.String() }
-	answer := func(code int, addr *string) {
-		for _, a := range []*answering{one, other} {
-			a.code.Store(int32(code))
-			a.addr.Store(addr)
-		}
-	}
-	for _, tc := range []struct {
-		name string
-		code int
-		want string
+	const implied = "[10.20.2.9:443 20.2.0.1:443 20.2.0.2:443"
+	for _, tt := range []struct {
+		rules    *policy.Ruleset
+		services string
+		complete bool
 	}{
-		{"no such name", dns.RcodeNameError, "NXDOMAIN from " + one.at.String()},
-		{"no address", dns.RcodeSuccess, "no IPv4 address in the answer of " + one.at.String()},
-		{"a resolver that fails, and another", dns.RcodeServerFailure, "SERVFAIL from " + other.at.String()},
-		{"a resolver that refuses", dns.RcodeRefused, "REFUSED from " + other.at.String()},
+		{nil, implied + "]", true},
+		{compile("https://A.example/list", "https://a.example/other"), implied + " 20.3.0.1:443]", true},
+		{compile("https://inside.example/list"), implied + "]", true},
+		{compile("https://a.example:8443/list", "https://8.8.8.8/list", "file:///list"), implied + "]", true},
+		{compile("https://nowhere.example/list"), implied + "]", false},
 	} {
-		t.Run(tc.name, func(t *testing.T) {
-			answer(tc.code, nil)
-			look()
-			if text := said(); strings.Count(text, "\n") != 1 || !strings.Contains(text, tc.want) || !strings.Contains(text, "name=vault.example") || !strings.Contains(text, "help=") {
-				t.Errorf("said %q", text)
-			}
-			if list := s.unresolved.list(); len(list) != 1 || !strings.HasPrefix(list[0], "vault.example: "+tc.want) {
-				t.Errorf("/readyz has %q", list)
-			}
-			var waits []time.Duration
-			for range 6 {
-				waits = append(waits, s.unresolved.wait())
-				look()
-			}
-			if waits[0] != egressAgain || waits[1] != 2*egressAgain || waits[5] != egressRefresh {
-				t.Errorf("waits %v", waits)
-			}
-			if text := said(); text != "" {
-				t.Errorf("said again %q", text)
-			}
-			answer(dns.RcodeSuccess, &address)
-			look()
-			look()
-			if text := said(); strings.Count(text, "\n") != 1 || !strings.Contains(text, "egress name resolves again: name=vault.example") {
-				t.Errorf("said %q", text)
-			}
-			if list := s.unresolved.list(); len(list) != 0 || s.unresolved.wait() != egressRefresh {
-				t.Errorf("still %q", list)
-			}
-		})
+		found := s.findEgress(t.Context(), tt.rules)
+		complete := len(s.unresolved.list()) == 0
+		if fmt.Sprint(found.services) != tt.services || fmt.Sprint(found.prefixes) != "[10.0.0.9/32 20.1.0.1/32]" || complete != tt.complete {
+			t.Errorf("%v, %v, %v; want %s", found.prefixes, found.services, complete, tt.services)
+		}
 	}
-	t.Run("one resolver fails", func(t *testing.T) {
-		one.code.Store(dns.RcodeServerFailure)
-		look()
-		if text := said(); text != "" {
-			t.Errorf("the other resolver knows the name, and the log says %q", text)
-		}
-	})
-	t.Run("the gateway ends", func(t *testing.T) {
-		ctx, cancel := context.WithCancel(t.Context())
-		cancel()
-		s.findEgress(ctx)
-		if text := said(); text != "" {
-			t.Errorf("said %q", text)
-		}
-	})
-	t.Run("nobody answers", func(t *testing.T) {
-		ctx, cancel := context.WithTimeout(t.Context(), 0)
-		defer cancel()
-		s.findEgress(ctx)
-		if text := said(); !strings.Contains(text, "no answer: ") || strings.Contains(text, "<nil>") {
-			t.Errorf("said %q", text)
-		}
-	})
+
+	// What is reached is what was told, whatever the resolver says a moment later, or if it says nothing any more.
+	s.firstEgress(t.Context(), nil)
+	cfg.DNS.Upstream = []config.AddrPort{{AddrPort: netip.MustParseAddrPort("127.0.0.1:9")}}
+	if addrs, err := s.reach(t.Context(), "Management.azure.com"); err != nil || !slices.Equal(addrs, []netip.Addr{netip.MustParseAddr("20.2.0.1"), netip.MustParseAddr("20.2.0.2")}) {
+		t.Errorf("%v, %v", addrs, err)
+	}
+	if again := s.findEgress(t.Context(), nil); len(s.unresolved.list()) == 0 || !again.equal(s.egress.known) {
+		t.Errorf("while no resolver answers: %+v, %v", again, s.unresolved.list())
+	}
 }

@@ -81,7 +81,7 @@ func (s *Server) compile(data []byte) (*policy.Ruleset, error) {
 	if inForce := s.rules.Load(); inForce != nil {
 		last = inForce.Data()
 	}
-	env.Data, problems, err = feeds.Load(doc, feeds.Options{Dir: s.cfg.Feeds.Dir, ServiceTagsFile: s.cfg.ServiceTags.File, Last: last})
+	env.Data, problems, err = feeds.Load(doc, feeds.Options{Dir: s.cfg.Feeds.Dir, ServiceTagsFile: s.cfg.ServiceTags.File, Discovered: s.discovered(), Last: last})
 	if err != nil {
 		return nil, err
 	}
@@ -117,6 +117,19 @@ func firstLine(s string) string {
 func (s *Server) reload(ctx context.Context) {
 	s.reloads.Lock()
 	defer s.reloads.Unlock()
+	s.reloadLocked(ctx)
+}
+
+// reloadData puts data in force that has been fetched. A ruleset that is still to come reads it by itself.
+func (s *Server) reloadData(ctx context.Context) {
+	s.reloads.Lock()
+	defer s.reloads.Unlock()
+	if !s.empty.Load() {
+		s.reloadLocked(ctx)
+	}
+}
+
+func (s *Server) reloadLocked(ctx context.Context) {
 	defer s.tell()
 	rules, err := s.load()
 	if err == nil {
@@ -160,6 +173,7 @@ func (s *Server) apply(ctx context.Context, rules *policy.Ruleset) error {
 		s.ca.SetNames(rules.DecryptNames())
 	}
 	s.origins.Trust(rules.OriginCAs())
+	s.follow(ctx, rules)
 	withdrawn := s.enforcer.Rejudge(ctx)
 	swept := s.sweep(ctx, rules)
 	if withdrawn+swept > 0 {
@@ -232,10 +246,13 @@ func (s *Server) watch(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-hup:
+			s.data.Hurry()
 			s.fetch(ctx)
 			s.reload(ctx)
 		case <-refresh.C:
 			s.reload(ctx)
+		case <-s.data.Changed():
+			s.reloadData(ctx)
 		case change, open := <-changes:
 			switch {
 			case !open:
@@ -284,12 +301,15 @@ func (s *Server) concerns(changed string) bool {
 	return s.cfg.Feeds.Dir != "" && filepath.Dir(changed) == filepath.Clean(s.cfg.Feeds.Dir) && s.isFeed(filepath.Base(changed))
 }
 
-// isFeed reports whether the ruleset in force reads a file of that name. Others in the folder may
-// change all the time: the audit, say.
+// isFeed reports whether the ruleset in force reads a file of that name that somebody else puts there. Others in the folder
+// may change all the time: the audit, say.
 func (s *Server) isFeed(file string) bool {
 	rules := s.rules.Load()
 	if rules == nil {
 		return true
+	}
+	if feeds.Fetched(file) {
+		return false
 	}
 	stem := strings.TrimSuffix(file, filepath.Ext(file))
 	for _, g := range rules.Document().ThreatGroups {

@@ -42,7 +42,7 @@ func TestConcerns(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.rules.Store(rules)
-	for changed, want := range map[string]bool{"ipsum": true, "ipsum.netset": true, "audit.jsonl": false, "ipsum.netset.tmp": false} {
+	for changed, want := range map[string]bool{"ipsum": true, "ipsum.netset": true, "audit.jsonl": false, "ipsum.netset.tmp": false, "ipsum.fetched": false} {
 		if got := s.concerns("/var/lib/bulkhead/feeds/" + changed); got != want {
 			t.Errorf("%s among the feeds: %v", changed, got)
 		}

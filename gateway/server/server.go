@@ -29,6 +29,7 @@ import (
 	"github.com/bulkhead-dev/bulkhead/gateway/ca"
 	"github.com/bulkhead-dev/bulkhead/gateway/config"
 	"github.com/bulkhead-dev/bulkhead/gateway/enforcer"
+	"github.com/bulkhead-dev/bulkhead/gateway/feeds"
 	"github.com/bulkhead-dev/bulkhead/gateway/inspect"
 	"github.com/bulkhead-dev/bulkhead/gateway/packet"
 	"github.com/bulkhead-dev/bulkhead/gateway/pin"
@@ -70,8 +71,10 @@ type Server struct {
 	proofs     *ca.Proofs
 	rejections *ca.Rejections
 	origins    origins
-	egress     []netip.Prefix // what the gateway itself may reach, as last told to the kernel
-	unresolved unresolved     // names among it without an address
+	egress     egress
+	unresolved unresolved // names among it without an address
+	discover   Discover
+	data       *feeds.Keeper // where feeds and service tags come from
 	budgets    *budget.Ledger
 	pins       *pin.Store
 	table      *packet.Table
@@ -91,8 +94,8 @@ type Server struct {
 
 // Run runs a gateway until ctx ends, then lets flows end and returns. An error says
 // what could not start, in one line.
-func Run(ctx context.Context, cfg *config.Config, log hclog.Logger, version string) error {
-	s := &Server{cfg: cfg, log: log, version: version, unwritten: make(chan struct{}, 1), news: make(chan struct{}, 1),
+func Run(ctx context.Context, cfg *config.Config, log hclog.Logger, version string, discover Discover) error {
+	s := &Server{cfg: cfg, log: log, version: version, discover: discover, egress: egress{moved: make(chan struct{}, 1)}, unwritten: make(chan struct{}, 1), news: make(chan struct{}, 1),
 		reportable: make(chan struct{}, 1), provable: make(chan struct{}, 1), auditFaults: newTerse(time.Now), ledger: newLedger()}
 	rules, err := s.prepare()
 	if err != nil {
@@ -143,6 +146,7 @@ func (s *Server) prepare() (*policy.Ruleset, error) {
 	if err := s.openPublished(); err != nil {
 		return nil, err
 	}
+	s.openData()
 	rules, err := s.first()
 	if err != nil {
 		return nil, err
@@ -165,7 +169,8 @@ func (s *Server) start(ctx context.Context, rules *policy.Ruleset, faults chan<-
 		return err
 	}
 	kernel := PacketConfig(s.cfg, s.dns)
-	kernel.Egress = s.firstEgress(ctx)
+	first := s.firstEgress(ctx, rules)
+	kernel.Egress, kernel.Services = first.prefixes, first.services
 	if s.table, err = packet.Open(kernel); err != nil {
 		return err
 	}

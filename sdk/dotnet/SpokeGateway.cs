@@ -226,6 +226,12 @@ namespace BulkheadDev.Bulkhead
         public Input<string>? RootCertificate { get; set; }
 
         /// <summary>
+        /// How the gateway comes by the addresses behind Azure's service tags. Default: it asks Azure.
+        /// </summary>
+        [Input("serviceTags")]
+        public Input<Inputs.ServiceTagOptionsArgs>? ServiceTags { get; set; }
+
+        /// <summary>
         /// An SSH public key of the user that may log in from sshSources. Without it nobody can: no user is made and the SSH server does not run. Azure does not let it be changed on a machine that exists.
         /// </summary>
         [Input("sshPublicKey")]

@@ -2,6 +2,9 @@
 // *** Do not edit by hand unless you're certain you know what you are doing! ***
 
 import * as pulumi from "@pulumi/pulumi";
+import * as inputs from "./types/input";
+import * as outputs from "./types/output";
+import * as enums from "./types/enums";
 import * as utilities from "./utilities";
 
 /**
@@ -112,6 +115,7 @@ export class SpokeGateway extends pulumi.ComponentResource {
             resourceInputs["privateEndpointSubnetId"] = args?.privateEndpointSubnetId;
             resourceInputs["resourceGroupName"] = args?.resourceGroupName;
             resourceInputs["rootCertificate"] = args?.rootCertificate;
+            resourceInputs["serviceTags"] = args?.serviceTags;
             resourceInputs["sshPublicKey"] = args?.sshPublicKey;
             resourceInputs["sshSources"] = args?.sshSources;
             resourceInputs["subnetId"] = args?.subnetId;
@@ -215,6 +219,10 @@ export interface SpokeGatewayArgs {
      * The root's certificate in PEM.
      */
     rootCertificate?: pulumi.Input<string | undefined>;
+    /**
+     * How the gateway comes by the addresses behind Azure's service tags. Default: it asks Azure.
+     */
+    serviceTags?: pulumi.Input<inputs.ServiceTagOptionsArgs | undefined>;
     /**
      * An SSH public key of the user that may log in from sshSources. Without it nobody can: no user is made and the SSH server does not run. Azure does not let it be changed on a machine that exists.
      */

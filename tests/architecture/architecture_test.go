@@ -77,13 +77,14 @@ var mayKnow = map[string][]string{
 	"components/canaryrun":       {"components/patience"},
 
 	// The twin's services are Azure's: they know nothing of the product.
-	"tests/twin/front":    {},
-	"tests/twin/identity": {},
-	"tests/twin/vault":    {"tests/twin/front", "tests/twin/identity"},
-	"tests/twin/blobs":    {"tests/twin/front", "tests/twin/identity"},
-	"tests/twin/manager":  {"tests/twin/front", "tests/twin/identity"},
-	"tests/twin/planes":   {"tests/twin/front", "tests/twin/identity", "tests/twin/vault", "tests/twin/blobs", "tests/twin/manager"},
-	"tests/twin/resource": {},
+	"tests/twin/front":     {},
+	"tests/twin/identity":  {},
+	"tests/twin/vault":     {"tests/twin/front", "tests/twin/identity"},
+	"tests/twin/blobs":     {"tests/twin/front", "tests/twin/identity"},
+	"tests/twin/manager":   {"tests/twin/front", "tests/twin/identity"},
+	"tests/twin/planes":    {"tests/twin/front", "tests/twin/identity", "tests/twin/vault", "tests/twin/blobs", "tests/twin/manager"},
+	"tests/twin/publisher": {},
+	"tests/twin/resource":  {},
 	// What lives in the lab is a state in Azure's JSON, whoever made it.
 	"tests/twin/boot":         {"gateway/policy", "components/preflight/routes", "tests/lab", "tests/twin/front"},
 	"tests/twin/subscription": {"gateway/policy", "gateway/policyblob", "tests/twin/arm", "tests/twin/planes", "tests/twin/front", "tests/twin/identity", "tests/twin/vault", "tests/twin/blobs", "tests/twin/manager"},

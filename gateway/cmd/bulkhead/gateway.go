@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/spf13/cobra"
 
+	"github.com/bulkhead-dev/bulkhead/components/azure"
 	"github.com/bulkhead-dev/bulkhead/gateway/config"
 	"github.com/bulkhead-dev/bulkhead/gateway/packet"
 	"github.com/bulkhead-dev/bulkhead/gateway/server"
@@ -40,7 +41,7 @@ stays, so that closed stays closed.`,
 			ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 			defer stop()
 			log := hclog.New(&hclog.LoggerOptions{Name: "bulkhead", Level: hclog.Info, Output: os.Stderr})
-			return server.Run(ctx, cfg, log, version)
+			return server.Run(ctx, cfg, log, version, azure.ServiceTags)
 		},
 	}
 	cmd.Flags().StringVar(&file, "config", defaultConfig, "the gateway's configuration")

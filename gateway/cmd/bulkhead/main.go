@@ -80,7 +80,7 @@ agent's subnet, every decision audited.`,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(gatewayCommand(), lockdownCommand(), policyCommand(), auditCommand(), caCommand(), preflightCommand(), statusCommand(), topCommand(), probeCommand(), labCommand())
+	root.AddCommand(gatewayCommand(), lockdownCommand(), policyCommand(), auditCommand(), feedsCommand(), caCommand(), preflightCommand(), statusCommand(), topCommand(), probeCommand(), labCommand())
 	strict(root)
 	return root
 }

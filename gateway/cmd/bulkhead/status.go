@@ -108,6 +108,12 @@ func printStatus(w io.Writer, r *server.Readiness) {
 	for _, m := range r.Ruleset.Missing {
 		fmt.Fprintf(w, "           no data for %s: its group matches nothing\n", m)
 	}
+	for _, d := range r.Data {
+		fmt.Fprintf(w, "data       %s: %d entries, %s\n", sourceName(d), d.Entries, age(d, time.Now()))
+		if d.Error != "" {
+			fmt.Fprintf(w, "           %s\n", d.Error)
+		}
+	}
 	fmt.Fprintf(w, "pins       %d\n", r.Pins)
 	if d := r.Decryption; d != nil {
 		printDecryption(w, d)

@@ -53,6 +53,12 @@ namespace BulkheadDev.Bulkhead.Inputs
         public Input<string>? PinScope { get; set; }
 
         /// <summary>
+        /// How the gateway comes by the addresses behind Azure's service tags. Default: it asks Azure.
+        /// </summary>
+        [Input("serviceTags")]
+        public Input<Inputs.ServiceTagOptionsArgs>? ServiceTags { get; set; }
+
+        /// <summary>
         /// An SSH public key of the user that may log in from sshSources. Default: nobody can log in.
         /// </summary>
         [Input("sshPublicKey")]

@@ -514,6 +514,8 @@ type GatewayOptions struct {
 	Hsm *bool `pulumi:"hsm"`
 	// For whom a resolved name holds: source, shared or verify. Default: source.
 	PinScope *string `pulumi:"pinScope"`
+	// How the gateway comes by the addresses behind Azure's service tags. Default: it asks Azure.
+	ServiceTags *ServiceTagOptions `pulumi:"serviceTags"`
 	// An SSH public key of the user that may log in from sshSources. Default: nobody can log in.
 	SshPublicKey *string `pulumi:"sshPublicKey"`
 	// Private prefixes from which SSH is admitted. Default: none.
@@ -547,6 +549,8 @@ type GatewayOptionsArgs struct {
 	Hsm pulumi.BoolPtrInput `pulumi:"hsm"`
 	// For whom a resolved name holds: source, shared or verify. Default: source.
 	PinScope pulumi.StringPtrInput `pulumi:"pinScope"`
+	// How the gateway comes by the addresses behind Azure's service tags. Default: it asks Azure.
+	ServiceTags ServiceTagOptionsPtrInput `pulumi:"serviceTags"`
 	// An SSH public key of the user that may log in from sshSources. Default: nobody can log in.
 	SshPublicKey pulumi.StringPtrInput `pulumi:"sshPublicKey"`
 	// Private prefixes from which SSH is admitted. Default: none.
@@ -660,6 +664,11 @@ func (o GatewayOptionsOutput) PinScope() pulumi.StringPtrOutput {
 	return o.ApplyT(func(v GatewayOptions) *string { return v.PinScope }).(pulumi.StringPtrOutput)
 }
 
+// How the gateway comes by the addresses behind Azure's service tags. Default: it asks Azure.
+func (o GatewayOptionsOutput) ServiceTags() ServiceTagOptionsPtrOutput {
+	return o.ApplyT(func(v GatewayOptions) *ServiceTagOptions { return v.ServiceTags }).(ServiceTagOptionsPtrOutput)
+}
+
 // An SSH public key of the user that may log in from sshSources. Default: nobody can log in.
 func (o GatewayOptionsOutput) SshPublicKey() pulumi.StringPtrOutput {
 	return o.ApplyT(func(v GatewayOptions) *string { return v.SshPublicKey }).(pulumi.StringPtrOutput)
@@ -752,6 +761,16 @@ func (o GatewayOptionsPtrOutput) PinScope() pulumi.StringPtrOutput {
 		}
 		return v.PinScope
 	}).(pulumi.StringPtrOutput)
+}
+
+// How the gateway comes by the addresses behind Azure's service tags. Default: it asks Azure.
+func (o GatewayOptionsPtrOutput) ServiceTags() ServiceTagOptionsPtrOutput {
+	return o.ApplyT(func(v *GatewayOptions) *ServiceTagOptions {
+		if v == nil {
+			return nil
+		}
+		return v.ServiceTags
+	}).(ServiceTagOptionsPtrOutput)
 }
 
 // An SSH public key of the user that may log in from sshSources. Default: nobody can log in.
@@ -3193,6 +3212,154 @@ func (o RulesetWebGroupArrayOutput) Index(i pulumi.IntInput) RulesetWebGroupOutp
 	}).(RulesetWebGroupOutput)
 }
 
+type ServiceTagOptions struct {
+	RoleDefinitionId *string `pulumi:"roleDefinitionId"`
+	Source           *string `pulumi:"source"`
+}
+
+// ServiceTagOptionsInput is an input type that accepts ServiceTagOptionsArgs and ServiceTagOptionsOutput values.
+// You can construct a concrete instance of `ServiceTagOptionsInput` via:
+//
+//	ServiceTagOptionsArgs{...}
+type ServiceTagOptionsInput interface {
+	pulumi.Input
+
+	ToServiceTagOptionsOutput() ServiceTagOptionsOutput
+	ToServiceTagOptionsOutputWithContext(context.Context) ServiceTagOptionsOutput
+}
+
+type ServiceTagOptionsArgs struct {
+	RoleDefinitionId pulumi.StringPtrInput `pulumi:"roleDefinitionId"`
+	Source           pulumi.StringPtrInput `pulumi:"source"`
+}
+
+func (ServiceTagOptionsArgs) ElementType() reflect.Type {
+	return reflect.TypeOf((*ServiceTagOptions)(nil)).Elem()
+}
+
+func (i ServiceTagOptionsArgs) ToServiceTagOptionsOutput() ServiceTagOptionsOutput {
+	return i.ToServiceTagOptionsOutputWithContext(context.Background())
+}
+
+func (i ServiceTagOptionsArgs) ToServiceTagOptionsOutputWithContext(ctx context.Context) ServiceTagOptionsOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(ServiceTagOptionsOutput)
+}
+
+func (i ServiceTagOptionsArgs) ToServiceTagOptionsPtrOutput() ServiceTagOptionsPtrOutput {
+	return i.ToServiceTagOptionsPtrOutputWithContext(context.Background())
+}
+
+func (i ServiceTagOptionsArgs) ToServiceTagOptionsPtrOutputWithContext(ctx context.Context) ServiceTagOptionsPtrOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(ServiceTagOptionsOutput).ToServiceTagOptionsPtrOutputWithContext(ctx)
+}
+
+// ServiceTagOptionsPtrInput is an input type that accepts ServiceTagOptionsArgs, ServiceTagOptionsPtr and ServiceTagOptionsPtrOutput values.
+// You can construct a concrete instance of `ServiceTagOptionsPtrInput` via:
+//
+//	        ServiceTagOptionsArgs{...}
+//
+//	or:
+//
+//	        nil
+type ServiceTagOptionsPtrInput interface {
+	pulumi.Input
+
+	ToServiceTagOptionsPtrOutput() ServiceTagOptionsPtrOutput
+	ToServiceTagOptionsPtrOutputWithContext(context.Context) ServiceTagOptionsPtrOutput
+}
+
+type serviceTagOptionsPtrType ServiceTagOptionsArgs
+
+func ServiceTagOptionsPtr(v *ServiceTagOptionsArgs) ServiceTagOptionsPtrInput {
+	return (*serviceTagOptionsPtrType)(v)
+}
+
+func (*serviceTagOptionsPtrType) ElementType() reflect.Type {
+	return reflect.TypeOf((**ServiceTagOptions)(nil)).Elem()
+}
+
+func (i *serviceTagOptionsPtrType) ToServiceTagOptionsPtrOutput() ServiceTagOptionsPtrOutput {
+	return i.ToServiceTagOptionsPtrOutputWithContext(context.Background())
+}
+
+func (i *serviceTagOptionsPtrType) ToServiceTagOptionsPtrOutputWithContext(ctx context.Context) ServiceTagOptionsPtrOutput {
+	return pulumi.ToOutputWithContext(ctx, i).(ServiceTagOptionsPtrOutput)
+}
+
+type ServiceTagOptionsOutput struct{ *pulumi.OutputState }
+
+func (ServiceTagOptionsOutput) ElementType() reflect.Type {
+	return reflect.TypeOf((*ServiceTagOptions)(nil)).Elem()
+}
+
+func (o ServiceTagOptionsOutput) ToServiceTagOptionsOutput() ServiceTagOptionsOutput {
+	return o
+}
+
+func (o ServiceTagOptionsOutput) ToServiceTagOptionsOutputWithContext(ctx context.Context) ServiceTagOptionsOutput {
+	return o
+}
+
+func (o ServiceTagOptionsOutput) ToServiceTagOptionsPtrOutput() ServiceTagOptionsPtrOutput {
+	return o.ToServiceTagOptionsPtrOutputWithContext(context.Background())
+}
+
+func (o ServiceTagOptionsOutput) ToServiceTagOptionsPtrOutputWithContext(ctx context.Context) ServiceTagOptionsPtrOutput {
+	return o.ApplyTWithContext(ctx, func(_ context.Context, v ServiceTagOptions) *ServiceTagOptions {
+		return &v
+	}).(ServiceTagOptionsPtrOutput)
+}
+
+func (o ServiceTagOptionsOutput) RoleDefinitionId() pulumi.StringPtrOutput {
+	return o.ApplyT(func(v ServiceTagOptions) *string { return v.RoleDefinitionId }).(pulumi.StringPtrOutput)
+}
+
+func (o ServiceTagOptionsOutput) Source() pulumi.StringPtrOutput {
+	return o.ApplyT(func(v ServiceTagOptions) *string { return v.Source }).(pulumi.StringPtrOutput)
+}
+
+type ServiceTagOptionsPtrOutput struct{ *pulumi.OutputState }
+
+func (ServiceTagOptionsPtrOutput) ElementType() reflect.Type {
+	return reflect.TypeOf((**ServiceTagOptions)(nil)).Elem()
+}
+
+func (o ServiceTagOptionsPtrOutput) ToServiceTagOptionsPtrOutput() ServiceTagOptionsPtrOutput {
+	return o
+}
+
+func (o ServiceTagOptionsPtrOutput) ToServiceTagOptionsPtrOutputWithContext(ctx context.Context) ServiceTagOptionsPtrOutput {
+	return o
+}
+
+func (o ServiceTagOptionsPtrOutput) Elem() ServiceTagOptionsOutput {
+	return o.ApplyT(func(v *ServiceTagOptions) ServiceTagOptions {
+		if v != nil {
+			return *v
+		}
+		var ret ServiceTagOptions
+		return ret
+	}).(ServiceTagOptionsOutput)
+}
+
+func (o ServiceTagOptionsPtrOutput) RoleDefinitionId() pulumi.StringPtrOutput {
+	return o.ApplyT(func(v *ServiceTagOptions) *string {
+		if v == nil {
+			return nil
+		}
+		return v.RoleDefinitionId
+	}).(pulumi.StringPtrOutput)
+}
+
+func (o ServiceTagOptionsPtrOutput) Source() pulumi.StringPtrOutput {
+	return o.ApplyT(func(v *ServiceTagOptions) *string {
+		if v == nil {
+			return nil
+		}
+		return v.Source
+	}).(pulumi.StringPtrOutput)
+}
+
 // SkippedGuard is a guard that is not judged.
 type SkippedGuard struct {
 	// Id of the guard, such as NET-06.
@@ -3341,6 +3508,8 @@ func init() {
 	pulumi.RegisterInputType(reflect.TypeOf((*RulesetUrlArrayInput)(nil)).Elem(), RulesetUrlArray{})
 	pulumi.RegisterInputType(reflect.TypeOf((*RulesetWebGroupInput)(nil)).Elem(), RulesetWebGroupArgs{})
 	pulumi.RegisterInputType(reflect.TypeOf((*RulesetWebGroupArrayInput)(nil)).Elem(), RulesetWebGroupArray{})
+	pulumi.RegisterInputType(reflect.TypeOf((*ServiceTagOptionsInput)(nil)).Elem(), ServiceTagOptionsArgs{})
+	pulumi.RegisterInputType(reflect.TypeOf((*ServiceTagOptionsPtrInput)(nil)).Elem(), ServiceTagOptionsArgs{})
 	pulumi.RegisterInputType(reflect.TypeOf((*SkippedGuardInput)(nil)).Elem(), SkippedGuardArgs{})
 	pulumi.RegisterInputType(reflect.TypeOf((*SkippedGuardArrayInput)(nil)).Elem(), SkippedGuardArray{})
 	pulumi.RegisterOutputType(CanaryOptionsOutput{})
@@ -3383,6 +3552,8 @@ func init() {
 	pulumi.RegisterOutputType(RulesetUrlArrayOutput{})
 	pulumi.RegisterOutputType(RulesetWebGroupOutput{})
 	pulumi.RegisterOutputType(RulesetWebGroupArrayOutput{})
+	pulumi.RegisterOutputType(ServiceTagOptionsOutput{})
+	pulumi.RegisterOutputType(ServiceTagOptionsPtrOutput{})
 	pulumi.RegisterOutputType(SkippedGuardOutput{})
 	pulumi.RegisterOutputType(SkippedGuardArrayOutput{})
 }

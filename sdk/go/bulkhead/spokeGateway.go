@@ -98,6 +98,8 @@ type spokeGatewayArgs struct {
 	ResourceGroupName string `pulumi:"resourceGroupName"`
 	// The root's certificate in PEM.
 	RootCertificate *string `pulumi:"rootCertificate"`
+	// How the gateway comes by the addresses behind Azure's service tags. Default: it asks Azure.
+	ServiceTags *ServiceTagOptions `pulumi:"serviceTags"`
 	// An SSH public key of the user that may log in from sshSources. Without it nobody can: no user is made and the SSH server does not run. Azure does not let it be changed on a machine that exists.
 	SshPublicKey *string `pulumi:"sshPublicKey"`
 	// Private prefixes from which SSH is admitted, such as a bastion's subnet. Default: none.
@@ -148,6 +150,8 @@ type SpokeGatewayArgs struct {
 	ResourceGroupName pulumi.StringInput
 	// The root's certificate in PEM.
 	RootCertificate pulumi.StringPtrInput
+	// How the gateway comes by the addresses behind Azure's service tags. Default: it asks Azure.
+	ServiceTags ServiceTagOptionsPtrInput
 	// An SSH public key of the user that may log in from sshSources. Without it nobody can: no user is made and the SSH server does not run. Azure does not let it be changed on a machine that exists.
 	SshPublicKey *string
 	// Private prefixes from which SSH is admitted, such as a bastion's subnet. Default: none.

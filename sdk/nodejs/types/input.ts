@@ -95,6 +95,10 @@ export interface GatewayOptionsArgs {
      */
     pinScope?: pulumi.Input<string | undefined>;
     /**
+     * How the gateway comes by the addresses behind Azure's service tags. Default: it asks Azure.
+     */
+    serviceTags?: pulumi.Input<inputs.ServiceTagOptionsArgs | undefined>;
+    /**
      * An SSH public key of the user that may log in from sshSources. Default: nobody can log in.
      */
     sshPublicKey?: pulumi.Input<string | undefined>;
@@ -474,6 +478,11 @@ export interface RulesetWebGroupArgs {
      * Single requests to a host. They need decryption.
      */
     urls?: pulumi.Input<pulumi.Input<inputs.RulesetUrlArgs>[] | undefined>;
+}
+
+export interface ServiceTagOptionsArgs {
+    roleDefinitionId?: pulumi.Input<string | undefined>;
+    source?: pulumi.Input<string | undefined>;
 }
 
 /**

@@ -54,6 +54,8 @@ __all__ = [
     'RulesetUrlArgsDict',
     'RulesetWebGroupArgs',
     'RulesetWebGroupArgsDict',
+    'ServiceTagOptionsArgs',
+    'ServiceTagOptionsArgsDict',
     'SkippedGuardArgs',
     'SkippedGuardArgsDict',
 ]
@@ -369,6 +371,10 @@ class GatewayOptionsArgsDict(TypedDict):
     """
     For whom a resolved name holds: source, shared or verify. Default: source.
     """
+    service_tags: NotRequired[pulumi.Input[Optional['ServiceTagOptionsArgsDict']]]
+    """
+    How the gateway comes by the addresses behind Azure's service tags. Default: it asks Azure.
+    """
     ssh_public_key: NotRequired[pulumi.Input[Optional[_builtins.str]]]
     """
     An SSH public key of the user that may log in from sshSources. Default: nobody can log in.
@@ -394,6 +400,7 @@ class GatewayOptionsArgs:
                  encryption_at_host: pulumi.Input[Optional[_builtins.bool]] = None,
                  hsm: pulumi.Input[Optional[_builtins.bool]] = None,
                  pin_scope: pulumi.Input[Optional[_builtins.str]] = None,
+                 service_tags: pulumi.Input[Optional['ServiceTagOptionsArgs']] = None,
                  ssh_public_key: pulumi.Input[Optional[_builtins.str]] = None,
                  ssh_sources: pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]] = None,
                  vm_size: pulumi.Input[Optional[_builtins.str]] = None,
@@ -406,6 +413,7 @@ class GatewayOptionsArgs:
         :param pulumi.Input[_builtins.bool] encryption_at_host: Encrypt the machine's disks on its host too. Default: false.
         :param pulumi.Input[_builtins.bool] hsm: Keep the root's key in a hardware security module. It cannot be changed afterwards. Default: false.
         :param pulumi.Input[_builtins.str] pin_scope: For whom a resolved name holds: source, shared or verify. Default: source.
+        :param pulumi.Input['ServiceTagOptionsArgs'] service_tags: How the gateway comes by the addresses behind Azure's service tags. Default: it asks Azure.
         :param pulumi.Input[_builtins.str] ssh_public_key: An SSH public key of the user that may log in from sshSources. Default: nobody can log in.
         :param pulumi.Input[Sequence[pulumi.Input[_builtins.str]]] ssh_sources: Private prefixes from which SSH is admitted.
         :param pulumi.Input[_builtins.str] vm_size: Size of the machine. Default: Standard_D2s_v5.
@@ -421,6 +429,8 @@ class GatewayOptionsArgs:
             pulumi.set(__self__, "hsm", hsm)
         if pin_scope is not None:
             pulumi.set(__self__, "pin_scope", pin_scope)
+        if service_tags is not None:
+            pulumi.set(__self__, "service_tags", service_tags)
         if ssh_public_key is not None:
             pulumi.set(__self__, "ssh_public_key", ssh_public_key)
         if ssh_sources is not None:
@@ -489,6 +499,18 @@ class GatewayOptionsArgs:
     @pin_scope.setter
     def pin_scope(self, value: pulumi.Input[Optional[_builtins.str]]):
         pulumi.set(self, "pin_scope", value)
+
+    @_builtins.property
+    @pulumi.getter(name="serviceTags")
+    def service_tags(self) -> pulumi.Input[Optional['ServiceTagOptionsArgs']]:
+        """
+        How the gateway comes by the addresses behind Azure's service tags. Default: it asks Azure.
+        """
+        return pulumi.get(self, "service_tags")
+
+    @service_tags.setter
+    def service_tags(self, value: pulumi.Input[Optional['ServiceTagOptionsArgs']]):
+        pulumi.set(self, "service_tags", value)
 
     @_builtins.property
     @pulumi.getter(name="sshPublicKey")
@@ -2075,6 +2097,39 @@ class RulesetWebGroupArgs:
     @urls.setter
     def urls(self, value: pulumi.Input[Optional[Sequence[pulumi.Input['RulesetUrlArgs']]]]):
         pulumi.set(self, "urls", value)
+
+
+class ServiceTagOptionsArgsDict(TypedDict):
+    role_definition_id: NotRequired[pulumi.Input[Optional[_builtins.str]]]
+    source: NotRequired[pulumi.Input[Optional[_builtins.str]]]
+
+@pulumi.input_type
+class ServiceTagOptionsArgs:
+    def __init__(__self__, *,
+                 role_definition_id: pulumi.Input[Optional[_builtins.str]] = None,
+                 source: pulumi.Input[Optional[_builtins.str]] = None):
+        if role_definition_id is not None:
+            pulumi.set(__self__, "role_definition_id", role_definition_id)
+        if source is not None:
+            pulumi.set(__self__, "source", source)
+
+    @_builtins.property
+    @pulumi.getter(name="roleDefinitionId")
+    def role_definition_id(self) -> pulumi.Input[Optional[_builtins.str]]:
+        return pulumi.get(self, "role_definition_id")
+
+    @role_definition_id.setter
+    def role_definition_id(self, value: pulumi.Input[Optional[_builtins.str]]):
+        pulumi.set(self, "role_definition_id", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def source(self) -> pulumi.Input[Optional[_builtins.str]]:
+        return pulumi.get(self, "source")
+
+    @source.setter
+    def source(self, value: pulumi.Input[Optional[_builtins.str]]):
+        pulumi.set(self, "source", value)
 
 
 class SkippedGuardArgsDict(TypedDict):

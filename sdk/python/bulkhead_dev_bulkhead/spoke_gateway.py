@@ -13,6 +13,7 @@ if sys.version_info >= (3, 11):
 else:
     from typing_extensions import NotRequired, TypedDict, TypeAlias
 from . import _utilities
+from ._inputs import *
 
 __all__ = ['SpokeGatewayArgs', 'SpokeGateway']
 
@@ -36,6 +37,7 @@ class SpokeGatewayArgs:
                  pin_scope: Optional[_builtins.str] = None,
                  private_endpoint_subnet_id: pulumi.Input[Optional[_builtins.str]] = None,
                  root_certificate: pulumi.Input[Optional[_builtins.str]] = None,
+                 service_tags: pulumi.Input[Optional['ServiceTagOptionsArgs']] = None,
                  ssh_public_key: Optional[_builtins.str] = None,
                  ssh_sources: pulumi.Input[Optional[Sequence[_builtins.str]]] = None,
                  tags: pulumi.Input[Optional[Mapping[str, _builtins.str]]] = None,
@@ -62,6 +64,7 @@ class SpokeGatewayArgs:
         :param _builtins.str pin_scope: For whom a resolved name holds, as in the gateway's configuration: source, shared or verify. Default: source.
         :param pulumi.Input[_builtins.str] private_endpoint_subnet_id: ARM id of a subnet for a private endpoint of the storage account. With it the gateway reaches the account through that endpoint instead of the service endpoint.
         :param pulumi.Input[_builtins.str] root_certificate: The root's certificate in PEM.
+        :param pulumi.Input['ServiceTagOptionsArgs'] service_tags: How the gateway comes by the addresses behind Azure's service tags. Default: it asks Azure.
         :param _builtins.str ssh_public_key: An SSH public key of the user that may log in from sshSources. Without it nobody can: no user is made and the SSH server does not run. Azure does not let it be changed on a machine that exists.
         :param pulumi.Input[Sequence[_builtins.str]] ssh_sources: Private prefixes from which SSH is admitted, such as a bastion's subnet. Default: none.
         :param pulumi.Input[Mapping[str, _builtins.str]] tags: Tags of every resource that can have them.
@@ -97,6 +100,8 @@ class SpokeGatewayArgs:
             pulumi.set(__self__, "private_endpoint_subnet_id", private_endpoint_subnet_id)
         if root_certificate is not None:
             pulumi.set(__self__, "root_certificate", root_certificate)
+        if service_tags is not None:
+            pulumi.set(__self__, "service_tags", service_tags)
         if ssh_public_key is not None:
             pulumi.set(__self__, "ssh_public_key", ssh_public_key)
         if ssh_sources is not None:
@@ -315,6 +320,18 @@ class SpokeGatewayArgs:
         pulumi.set(self, "root_certificate", value)
 
     @_builtins.property
+    @pulumi.getter(name="serviceTags")
+    def service_tags(self) -> pulumi.Input[Optional['ServiceTagOptionsArgs']]:
+        """
+        How the gateway comes by the addresses behind Azure's service tags. Default: it asks Azure.
+        """
+        return pulumi.get(self, "service_tags")
+
+    @service_tags.setter
+    def service_tags(self, value: pulumi.Input[Optional['ServiceTagOptionsArgs']]):
+        pulumi.set(self, "service_tags", value)
+
+    @_builtins.property
     @pulumi.getter(name="sshPublicKey")
     def ssh_public_key(self) -> Optional[_builtins.str]:
         """
@@ -409,6 +426,7 @@ class SpokeGateway(pulumi.ComponentResource):
                  private_endpoint_subnet_id: pulumi.Input[Optional[_builtins.str]] = None,
                  resource_group_name: pulumi.Input[Optional[_builtins.str]] = None,
                  root_certificate: pulumi.Input[Optional[_builtins.str]] = None,
+                 service_tags: pulumi.Input[Optional[Union['ServiceTagOptionsArgs', 'ServiceTagOptionsArgsDict']]] = None,
                  ssh_public_key: Optional[_builtins.str] = None,
                  ssh_sources: pulumi.Input[Optional[Sequence[_builtins.str]]] = None,
                  subnet_id: pulumi.Input[Optional[_builtins.str]] = None,
@@ -438,6 +456,7 @@ class SpokeGateway(pulumi.ComponentResource):
         :param pulumi.Input[_builtins.str] private_endpoint_subnet_id: ARM id of a subnet for a private endpoint of the storage account. With it the gateway reaches the account through that endpoint instead of the service endpoint.
         :param pulumi.Input[_builtins.str] resource_group_name: Resource group of everything that the gateway consists of.
         :param pulumi.Input[_builtins.str] root_certificate: The root's certificate in PEM.
+        :param pulumi.Input[Union['ServiceTagOptionsArgs', 'ServiceTagOptionsArgsDict']] service_tags: How the gateway comes by the addresses behind Azure's service tags. Default: it asks Azure.
         :param _builtins.str ssh_public_key: An SSH public key of the user that may log in from sshSources. Without it nobody can: no user is made and the SSH server does not run. Azure does not let it be changed on a machine that exists.
         :param pulumi.Input[Sequence[_builtins.str]] ssh_sources: Private prefixes from which SSH is admitted, such as a bastion's subnet. Default: none.
         :param pulumi.Input[_builtins.str] subnet_id: ARM id of the gateway's own subnet. Without a private endpoint it needs the service endpoint Microsoft.Storage; the agents' subnet must not have it.
@@ -486,6 +505,7 @@ class SpokeGateway(pulumi.ComponentResource):
                  private_endpoint_subnet_id: pulumi.Input[Optional[_builtins.str]] = None,
                  resource_group_name: pulumi.Input[Optional[_builtins.str]] = None,
                  root_certificate: pulumi.Input[Optional[_builtins.str]] = None,
+                 service_tags: pulumi.Input[Optional[Union['ServiceTagOptionsArgs', 'ServiceTagOptionsArgsDict']]] = None,
                  ssh_public_key: Optional[_builtins.str] = None,
                  ssh_sources: pulumi.Input[Optional[Sequence[_builtins.str]]] = None,
                  subnet_id: pulumi.Input[Optional[_builtins.str]] = None,
@@ -530,6 +550,7 @@ class SpokeGateway(pulumi.ComponentResource):
                 raise TypeError("Missing required property 'resource_group_name'")
             __props__.__dict__["resource_group_name"] = resource_group_name
             __props__.__dict__["root_certificate"] = root_certificate
+            __props__.__dict__["service_tags"] = service_tags
             __props__.__dict__["ssh_public_key"] = ssh_public_key
             __props__.__dict__["ssh_sources"] = ssh_sources
             if subnet_id is None and not opts.urn:

@@ -49,6 +49,76 @@ var roles = map[string]role{
 	"53ca6127-db72-4b80-b1b0-d745d6d5456d": {name: "Azure AI User"},
 }
 
+// role is a built-in role, or one that somebody made.
+func (s *State) role(definition string) (role, bool) {
+	if r, ok := roles[roleID(definition)]; ok {
+		return r, true
+	}
+	for _, r := range s.ofType(typeRoleDefinition) {
+		if roleID(r.ID) != roleID(definition) {
+			continue
+		}
+		p := r.Body.Object("properties")
+		custom := role{name: p.Text("roleName")}
+		for _, of := range p.List("permissions") {
+			custom.actions = append(custom.actions, of.Texts("actions")...)
+			custom.nots = append(custom.nots, of.Texts("notActions")...)
+			custom.dataActions = append(custom.dataActions, of.Texts("dataActions")...)
+		}
+		return custom, true
+	}
+	return role{}, false
+}
+
+// definitionRules are those of custom roles
+// (learn.microsoft.com/azure/role-based-access-control/custom-roles).
+func definitionRules(o *operation) error {
+	p := o.body.Object("properties")
+	switch {
+	case !guid.MatchString(o.id.Name()):
+		return failure(400, "InvalidRoleDefinitionId", "The role definition ID '%s' is not valid. The role definition ID must be a GUID.", o.id.Name())
+	case p.Text("roleName") == "" || len(p.Text("roleName")) > 512:
+		return failure(400, "InvalidRoleDefinitionName", "The role definition name must have 1 to 512 characters.")
+	case p.Text("type") != "" && p.Text("type") != "CustomRole":
+		return failure(400, "RoleDefinitionTypeInvalid", "The role definition type '%s' is not CustomRole.", p.Text("type"))
+	case !slices.ContainsFunc(p.Texts("assignableScopes"), func(scope string) bool { return same(scope, o.id.scope) }):
+		return failure(400, "InvalidAssignableScope", "The scope '%s' is not among the assignable scopes of the role definition.", o.id.scope)
+	}
+	for _, scope := range p.Texts("assignableScopes") {
+		if _, err := ParseID(scope); err != nil {
+			return failure(400, "LinkedInvalidPropertyId", "Property id '%s' at path 'properties.assignableScopes' is invalid.", scope)
+		}
+	}
+	for _, of := range p.List("permissions") {
+		for _, action := range append(of.Texts("actions"), of.Texts("dataActions")...) {
+			if !strings.Contains(action, "/") {
+				return failure(400, "InvalidActionOrNotAction", "'%s' does not match any of the actions supported by the providers.", action)
+			}
+		}
+	}
+	for _, r := range o.s.ofType(typeRoleDefinition) {
+		if !same(r.ID, o.id.text) && same(r.Body.Text("properties", "roleName"), p.Text("roleName")) {
+			return failure(409, "RoleDefinitionWithSameNameExists", "A custom role with the same name already exists in this directory. Use a different name.")
+		}
+	}
+	return nil
+}
+
+func definitionFill(o *operation, _ *Resource) {
+	o.body.Default("CustomRole", "properties", "type")
+	o.body.Set(o.s.Settings.Deployer.ObjectID, "properties", "createdBy")
+	o.body.Set(o.s.Settings.Deployer.ObjectID, "properties", "updatedBy")
+}
+
+func definitionRemovable(o *operation) error {
+	for _, r := range o.s.ofType(typeRoleAssignment) {
+		if roleID(r.Body.Text("properties", "roleDefinitionId")) == roleID(o.id.text) {
+			return failure(400, "RoleDefinitionHasAssignments", "There are existing role assignments referencing role (code: RoleDefinitionHasAssignments).")
+		}
+	}
+	return nil
+}
+
 func roleID(definition string) string { return key(last(definition)) }
 
 var guid = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
@@ -68,7 +138,7 @@ func roleRules(o *operation) error {
 	if !guid.MatchString(principal) {
 		return failure(400, "InvalidPrincipalId", "A valid principal ID must be provided for role assignment.")
 	}
-	if _, ok := roles[roleID(definition)]; !ok || !strings.Contains(key(definition), "/providers/microsoft.authorization/roledefinitions/") {
+	if _, ok := o.s.role(definition); !ok || !strings.Contains(key(definition), "/providers/microsoft.authorization/roledefinitions/") {
 		return failure(404, "RoleDefinitionDoesNotExist", "The specified role definition with ID '%s' does not exist.", last(definition))
 	}
 	if o.old != nil {
@@ -155,7 +225,7 @@ func (s *State) authorized(principal, action, scope string) error {
 		if !same(p.Text("principalId"), principal) || key(scope) != at && !strings.HasPrefix(key(scope), at+"/") {
 			continue
 		}
-		role := roles[roleID(p.Text("roleDefinitionId"))]
+		role, _ := s.role(p.Text("roleDefinitionId"))
 		if !role.permits(action) {
 			why = fmt.Sprintf("role %q does not have it", role.name)
 			continue

@@ -423,7 +423,8 @@ func (o *operation) refer() error {
 			}
 			return failure(400, "LinkedInvalidPropertyId", "Property id '%s' at path '' is invalid. Expect fully qualified resource Id that start with '/subscriptions/{subscriptionId}' or '/providers/{resourceProviderNamespace}/'.", m)
 		}
-		if key(m) == own || strings.HasPrefix(key(m), own+"/") || kinds[key(id.Type)] == nil || id.Type == typeSubscription {
+		if key(m) == own || strings.HasPrefix(key(m), own+"/") || kinds[key(id.Type)] == nil || id.Type == typeSubscription ||
+			same(id.Type, typeRoleDefinition) { // most are built in; a rule of the assignment looks for it
 			continue
 		}
 		if o.s.get(m) == nil {

@@ -123,6 +123,7 @@ const (
 	typeVault          = "Microsoft.KeyVault/vaults"
 	typeKey            = "Microsoft.KeyVault/vaults/keys"
 	typeRoleAssignment = "Microsoft.Authorization/roleAssignments"
+	typeRoleDefinition = "Microsoft.Authorization/roleDefinitions"
 	typeEnvironment    = "Microsoft.App/managedEnvironments"
 	typeJob            = "Microsoft.App/jobs"
 	typeExecution      = "Microsoft.App/jobs/executions"
@@ -183,6 +184,7 @@ func init() {
 		&kind{name: typeKey, model: model[armkeyvault.Key](), valid: keyName, prepare: keyPrepare, rules: keyRules, fill: keyFill, undeletable: true},
 
 		&kind{name: typeRoleAssignment, model: model[armauthorization.RoleAssignment](), rules: roleRules, fill: roleFill},
+		&kind{name: typeRoleDefinition, model: model[armauthorization.RoleDefinition](), rules: definitionRules, fill: definitionFill, removable: definitionRemovable},
 
 		&kind{name: typeEnvironment, model: model[armappcontainers.ManagedEnvironment](), located: true, valid: containerAppName, rules: environmentRules, fill: environmentFill,
 			removable: inUse("ManagedEnvironmentInUse", "Managed environment %[1]s cannot be deleted while it holds %[2]s.")},

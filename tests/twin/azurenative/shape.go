@@ -142,6 +142,7 @@ var renamed = map[string]string{
 	"IPRule.iPAddressOrRange":                        "value",
 	"VirtualNetworkRule.virtualNetworkResourceId":    "id",
 	"CapabilityHost.projectCapabilityHostProperties": "properties",
+	"RoleDefinitionProperties.roleType":              "type",
 	"KeyAttributes.expires":                          "exp",
 	"KeyAttributes.notBefore":                        "nbf",
 }

@@ -136,6 +136,8 @@ func init() {
 
 	add(resource{path: "/{scope}/providers/Microsoft.Authorization/roleAssignments/{roleAssignmentName}", forceNew: []string{"principalId", "scope"}}, "authorization:RoleAssignment", versions{"": {authorization.RoleAssignmentArgs{}, authorization.RoleAssignment{}}})
 
+	add(resource{path: "/{scope}/providers/Microsoft.Authorization/roleDefinitions/{roleDefinitionId}", forceNew: []string{"scope"}}, "authorization:RoleDefinition", versions{"": {authorization.RoleDefinitionArgs{}, authorization.RoleDefinition{}}})
+
 	add(resource{path: group + "/providers/Microsoft.App/managedEnvironments/{environmentName}", forceNew: []string{"location"}}, "app:ManagedEnvironment", versions{
 		"": {app.ManagedEnvironmentArgs{}, app.ManagedEnvironment{}}, "v20250101": {app20250101.ManagedEnvironmentArgs{}, app20250101.ManagedEnvironment{}}})
 	add(resource{path: group + "/providers/Microsoft.App/jobs/{jobName}", forceNew: []string{"location"}}, "app:Job", versions{

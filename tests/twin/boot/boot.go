@@ -18,7 +18,8 @@ import (
 // Options are what a state does not hold.
 type Options struct {
 	State State
-	// Front has the data planes: storage accounts and vaults. Machines reach it under their names.
+	// Front has the data planes: storage accounts, vaults, the resource manager, and what else a test gives it. Machines reach
+	// it under their names.
 	Front *front.Front
 	// Tokens is the metadata service of the machine with an id, as far as tokens go.
 	Tokens func(machine string) (http.Handler, error)
@@ -121,8 +122,9 @@ func (s *Spoke) Follow(state State) error {
 
 // serveAzure puts the data planes where Azure's resolver says that they are.
 func serveAzure(l *lab.Lab, f *front.Front) error {
-	for suffix, addr := range map[string]netip.Addr{"blob.core.windows.net": storageAddr, "vault.azure.net": vaultAddr} {
-		if err := l.Upstream.Add("*." + dns.Fqdn(suffix) + " 60 IN A " + addr.String()); err != nil {
+	for name, addr := range map[string]netip.Addr{"*.blob.core.windows.net": storageAddr, "*.vault.azure.net": vaultAddr,
+		"management.azure.com": managerAddr, FeedsName: FeedsAddr} {
+		if err := l.Upstream.Add(dns.Fqdn(name) + " 60 IN A " + addr.String()); err != nil {
 			return err
 		}
 		listener, err := l.Host(Azure).Listen(net.JoinHostPort(addr.String(), "443"))

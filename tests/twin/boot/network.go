@@ -13,7 +13,13 @@ import (
 	"github.com/bulkhead-dev/bulkhead/tests/lab"
 )
 
-// Azure is the host of the storage accounts and vaults that machines reach.
+// FeedsName is a publisher of threat feeds on the Internet; the front has it, or it does not answer.
+const FeedsName = "feeds.contoso.com"
+
+// FeedsAddr is where that publisher is.
+var FeedsAddr = netip.MustParseAddr("45.79.14.30")
+
+// Azure is the host of the storage accounts, vaults and the resource manager that machines reach, and of that publisher.
 const Azure = "azure"
 
 // Canary is a machine in another delegated subnet than the agents'.
@@ -27,6 +33,7 @@ const delegation = "Microsoft.App/environments"
 var (
 	storageAddr = netip.MustParseAddr("20.60.8.1")
 	vaultAddr   = netip.MustParseAddr("20.62.8.1")
+	managerAddr = netip.MustParseAddr("20.64.8.1")
 	serviceTags = map[string][]netip.Prefix{
 		"Storage":              {netip.MustParsePrefix("20.60.0.0/16")},
 		"AzureKeyVault":        {netip.MustParsePrefix("20.62.0.0/16")},
@@ -83,7 +90,7 @@ func (r *resources) plan() (*plan, error) {
 	p.network.Subnets = append(p.network.Subnets, lab.World()...)
 	gate := netip.MustParsePrefix("10.255.4.1/24")
 	p.network.Subnets = append(p.network.Subnets, lab.Subnet{Dev: "to-azure", Gate: gate,
-		Machines: []lab.Machine{{Name: Azure, Addrs: []netip.Addr{netip.MustParseAddr("10.255.4.2"), storageAddr, vaultAddr}}}})
+		Machines: []lab.Machine{{Name: Azure, Addrs: []netip.Addr{netip.MustParseAddr("10.255.4.2"), storageAddr, vaultAddr, managerAddr, FeedsAddr}}}})
 	return p, nil
 }
 

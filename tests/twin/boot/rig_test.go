@@ -21,6 +21,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/blockblob"
 
+	"github.com/bulkhead-dev/bulkhead/gateway/config"
 	"github.com/bulkhead-dev/bulkhead/gateway/image"
 	"github.com/bulkhead-dev/bulkhead/tests/lab"
 	"github.com/bulkhead-dev/bulkhead/tests/twin/blobs"
@@ -32,12 +33,14 @@ import (
 
 const (
 	account = "contoso"
-	group   = "/subscriptions/S/resourceGroups/spoke/providers/"
-	vm      = group + "Microsoft.Compute/virtualMachines/gateway"
-	agents  = group + "Microsoft.Network/virtualNetworks/vnet/subnets/agents"
-	canary  = group + "Microsoft.Network/virtualNetworks/vnet/subnets/canary"
-	table   = group + "Microsoft.Network/routeTables/agents-routes"
-	nsg     = group + "Microsoft.Network/networkSecurityGroups/agents-nsg"
+	// subscription is the one that machines ask for service tags in.
+	subscription = "00000000-0000-4000-8000-00000000005b"
+	group        = "/subscriptions/S/resourceGroups/spoke/providers/"
+	vm           = group + "Microsoft.Compute/virtualMachines/gateway"
+	agents       = group + "Microsoft.Network/virtualNetworks/vnet/subnets/agents"
+	canary       = group + "Microsoft.Network/virtualNetworks/vnet/subnets/canary"
+	table        = group + "Microsoft.Network/routeTables/agents-routes"
+	nsg          = group + "Microsoft.Network/networkSecurityGroups/agents-nsg"
 )
 
 // machine is the gateway's identity.
@@ -82,13 +85,14 @@ func run(m *testing.M) int {
 		return fail(err)
 	}
 	defer data.Close()
+	data.Front.Handle(boot.FeedsName, feed)
 	if err := data.Setenv(planes.Deployer); err != nil {
 		return fail(err)
 	}
 	return m.Run()
 }
 
-// authorize gives the machine what components give it: it reads the policy and the bundle, and
+// authorize gives the machine what components give it: it reads the policy, the bundle and the service tags, and
 // writes its report.
 func authorize(principal, action, scope string) error {
 	switch {
@@ -97,6 +101,8 @@ func authorize(principal, action, scope string) error {
 	case principal == machine.ObjectID && strings.HasSuffix(action, "/read") && (strings.Contains(scope, "/policy/") || strings.Contains(scope, "/bundle/")):
 		return nil
 	case principal == machine.ObjectID && strings.Contains(scope, "/attestation/"):
+		return nil
+	case principal == machine.ObjectID && action == "Microsoft.Network/locations/serviceTags/read" && strings.HasPrefix(scope, "/subscriptions/"+subscription+"/"):
 		return nil
 	}
 	return fmt.Errorf("%s has no role for %s at %s", principal, action, scope)
@@ -197,7 +203,8 @@ func published(t *testing.T) boot.State {
 	put(t, "bundle/gateway.tar.gz", bundle, 0)
 	userData, err := image.UserData(image.Spec{Address: netip.MustParseAddr("10.20.0.4"), Agents: []netip.Prefix{netip.MustParsePrefix("10.20.1.0/24"), netip.MustParsePrefix("10.20.3.0/27")},
 		PolicyURL: url("policy/ruleset.json"), AttestationURL: url("attestation/gateway.json"), BundleURL: url("bundle/gateway.tar.gz"),
-		BundleSHA256: hex.EncodeToString(digest[:]), ClientID: machine.ClientID})
+		BundleSHA256: hex.EncodeToString(digest[:]), ClientID: machine.ClientID,
+		Discovery: &config.Discovery{Location: "eastus2", Subscription: subscription}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ package manager
 
 import (
 	"crypto/rand"
+	_ "embed"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -20,10 +21,18 @@ import (
 // Host is the resource manager's.
 const Host = "management.azure.com"
 
+// serviceTags is what a subscription is told of service tags, in each region: those that the standard ruleset names, with the
+// addresses that their services have in the laboratory.
+//
+//go:embed servicetags.json
+var serviceTags []byte
+
+const serviceTagsKind = "Microsoft.Network/locations/serviceTags"
+
 // Service answers for every subscription.
 type Service struct {
 	Identity *identity.Service
-	// Resource finds one by its id, as the resource manager writes it in JSON.
+	// Resource finds one by its id, as the resource manager writes it in JSON; nil: there are none.
 	Resource func(id string) (json.RawMessage, bool)
 	// Authorize says why a principal (object id) may not do an action, such as
 	// Microsoft.Network/virtualNetworks/subnets/read, at a scope.
@@ -79,11 +88,19 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.start(w, r, id)
 		return
 	}
+	if kind(id) == serviceTagsKind {
+		w.Write(serviceTags)
+		return
+	}
 	if execution, ok := s.result(id); ok {
 		json.NewEncoder(w).Encode(map[string]string{"id": execution, "name": path.Base(execution)})
 		return
 	}
-	body, ok := s.Resource(id)
+	var body json.RawMessage
+	ok := false
+	if s.Resource != nil {
+		body, ok = s.Resource(id)
+	}
 	if !ok {
 		refuse(w, http.StatusNotFound, "ResourceNotFound", "The Resource '"+id+"' was not found.")
 		return

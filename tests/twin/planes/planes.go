@@ -69,9 +69,7 @@ func Start(c Control) (_ *Planes, err error) {
 	if c.Vaults != nil {
 		p.Front.Handle(vault.Suffix, vault.New(vault.Options{Identity: p.Identity, Vaults: c.Vaults, Authorize: c.Authorize}))
 	}
-	if c.Resources != nil {
-		p.Front.Handle(manager.Host, &manager.Service{Identity: p.Identity, Resource: c.Resources, Start: c.Start, Authorize: c.Authorize})
-	}
+	p.Front.Handle(manager.Host, &manager.Service{Identity: p.Identity, Resource: c.Resources, Start: c.Start, Authorize: c.Authorize})
 	if c.Accounts != nil {
 		if p.blobs, err = blobs.Start(p.Front, p.dir, blobs.Options{Identity: p.Identity, Accounts: c.Accounts, Authorize: c.Authorize}); err != nil {
 			return nil, err

@@ -19,6 +19,7 @@ import (
 	"github.com/bulkhead-dev/bulkhead/tests/twin/boot"
 	"github.com/bulkhead-dev/bulkhead/tests/twin/engine"
 	"github.com/bulkhead-dev/bulkhead/tests/twin/planes"
+	"github.com/bulkhead-dev/bulkhead/tests/twin/publisher"
 	"github.com/bulkhead-dev/bulkhead/tests/twin/subscription"
 )
 
@@ -80,7 +81,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 	if err := d.prepare(ctx); err != nil {
 		return err
 	}
-	for _, part := range []func(context.Context) error{d.preview, d.up, d.attack, d.change, d.audit, d.destroy} {
+	for _, part := range []func(context.Context) error{d.preview, d.up, d.data, d.attack, d.change, d.audit, d.destroy} {
 		if err := part(ctx); err != nil {
 			return err
 		}
@@ -115,13 +116,16 @@ func (d *demo) prepare(ctx context.Context) (err error) {
 		return err
 	}
 	text := fmt.Sprintf(program, d.bundle, planes.DeployerAddress)
-	rules := strings.NewReplacer("FEEDS", "/var/lib/bulkhead/feeds", "allow-agent-infra,       priority: 50", "allow-agent-infra,       priority: 12").Replace(lab.Ruleset)
+	rules := strings.NewReplacer("file:FEEDS/", "https://"+boot.FeedsName+"/", "allow-agent-infra,       priority: 50", "allow-agent-infra,       priority: 12").Replace(lab.Ruleset)
 	for name, content := range map[string]string{"Pulumi.yaml": text, "ruleset.yaml": rules} {
 		if err := os.WriteFile(filepath.Join(project, name), []byte(content), 0o644); err != nil {
 			return err
 		}
 	}
 	d.cli.Setenv(d.sub.Environment(planes.Deployer)...)
+	feed := &publisher.Site{Host: boot.FeedsName}
+	feed.Publish("# seen attacking\n" + lab.Malicious.String() + "\n")
+	d.sub.Front.Handle(boot.FeedsName, feed)
 	d.say("A platform engineer writes a program. It is all that follows from:")
 	for line := range strings.Lines(text) {
 		fmt.Fprint(d.w, "  "+line)

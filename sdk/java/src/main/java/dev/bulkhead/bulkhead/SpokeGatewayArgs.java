@@ -6,6 +6,7 @@ package dev.bulkhead.bulkhead;
 import com.pulumi.core.Output;
 import com.pulumi.core.annotations.Import;
 import com.pulumi.exceptions.MissingRequiredPropertyException;
+import dev.bulkhead.bulkhead.inputs.ServiceTagOptionsArgs;
 import java.lang.Boolean;
 import java.lang.String;
 import java.util.List;
@@ -260,6 +261,21 @@ public final class SpokeGatewayArgs extends com.pulumi.resources.ResourceArgs {
     }
 
     /**
+     * How the gateway comes by the addresses behind Azure&#39;s service tags. Default: it asks Azure.
+     * 
+     */
+    @Import(name="serviceTags")
+    private @Nullable Output<ServiceTagOptionsArgs> serviceTags;
+
+    /**
+     * @return How the gateway comes by the addresses behind Azure&#39;s service tags. Default: it asks Azure.
+     * 
+     */
+    public Optional<Output<ServiceTagOptionsArgs>> serviceTags() {
+        return Optional.ofNullable(this.serviceTags);
+    }
+
+    /**
      * An SSH public key of the user that may log in from sshSources. Without it nobody can: no user is made and the SSH server does not run. Azure does not let it be changed on a machine that exists.
      * 
      */
@@ -383,6 +399,7 @@ public final class SpokeGatewayArgs extends com.pulumi.resources.ResourceArgs {
         this.privateEndpointSubnetId = $.privateEndpointSubnetId;
         this.resourceGroupName = $.resourceGroupName;
         this.rootCertificate = $.rootCertificate;
+        this.serviceTags = $.serviceTags;
         this.sshPublicKey = $.sshPublicKey;
         this.sshSources = $.sshSources;
         this.subnetId = $.subnetId;
@@ -704,6 +721,27 @@ public final class SpokeGatewayArgs extends com.pulumi.resources.ResourceArgs {
          */
         public Builder rootCertificate(String rootCertificate) {
             return rootCertificate(Output.of(rootCertificate));
+        }
+
+        /**
+         * @param serviceTags How the gateway comes by the addresses behind Azure&#39;s service tags. Default: it asks Azure.
+         * 
+         * @return builder
+         * 
+         */
+        public Builder serviceTags(@Nullable Output<ServiceTagOptionsArgs> serviceTags) {
+            $.serviceTags = serviceTags;
+            return this;
+        }
+
+        /**
+         * @param serviceTags How the gateway comes by the addresses behind Azure&#39;s service tags. Default: it asks Azure.
+         * 
+         * @return builder
+         * 
+         */
+        public Builder serviceTags(ServiceTagOptionsArgs serviceTags) {
+            return serviceTags(Output.of(serviceTags));
         }
 
         /**

@@ -5,6 +5,7 @@ package dev.bulkhead.bulkhead.inputs;
 
 import com.pulumi.core.Output;
 import com.pulumi.core.annotations.Import;
+import dev.bulkhead.bulkhead.inputs.ServiceTagOptionsArgs;
 import java.lang.Boolean;
 import java.lang.String;
 import java.util.List;
@@ -97,6 +98,21 @@ public final class GatewayOptionsArgs extends com.pulumi.resources.ResourceArgs 
     }
 
     /**
+     * How the gateway comes by the addresses behind Azure&#39;s service tags. Default: it asks Azure.
+     * 
+     */
+    @Import(name="serviceTags")
+    private @Nullable Output<ServiceTagOptionsArgs> serviceTags;
+
+    /**
+     * @return How the gateway comes by the addresses behind Azure&#39;s service tags. Default: it asks Azure.
+     * 
+     */
+    public Optional<Output<ServiceTagOptionsArgs>> serviceTags() {
+        return Optional.ofNullable(this.serviceTags);
+    }
+
+    /**
      * An SSH public key of the user that may log in from sshSources. Default: nobody can log in.
      * 
      */
@@ -164,6 +180,7 @@ public final class GatewayOptionsArgs extends com.pulumi.resources.ResourceArgs 
         this.encryptionAtHost = $.encryptionAtHost;
         this.hsm = $.hsm;
         this.pinScope = $.pinScope;
+        this.serviceTags = $.serviceTags;
         this.sshPublicKey = $.sshPublicKey;
         this.sshSources = $.sshSources;
         this.vmSize = $.vmSize;
@@ -301,6 +318,27 @@ public final class GatewayOptionsArgs extends com.pulumi.resources.ResourceArgs 
          */
         public Builder pinScope(String pinScope) {
             return pinScope(Output.of(pinScope));
+        }
+
+        /**
+         * @param serviceTags How the gateway comes by the addresses behind Azure&#39;s service tags. Default: it asks Azure.
+         * 
+         * @return builder
+         * 
+         */
+        public Builder serviceTags(@Nullable Output<ServiceTagOptionsArgs> serviceTags) {
+            $.serviceTags = serviceTags;
+            return this;
+        }
+
+        /**
+         * @param serviceTags How the gateway comes by the addresses behind Azure&#39;s service tags. Default: it asks Azure.
+         * 
+         * @return builder
+         * 
+         */
+        public Builder serviceTags(ServiceTagOptionsArgs serviceTags) {
+            return serviceTags(Output.of(serviceTags));
         }
 
         /**
