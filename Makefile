@@ -21,7 +21,7 @@ NEEDS := curl:curl python3:python3 node:nodejs npm:npm java:openjdk-17-jdk-headl
 # The gateway's release archive: the same bytes from the same source.
 BUNDLE := dist/bulkhead-gateway_$(VERSION)_linux_amd64.tar.gz
 
-.PHONY: help build bundle schema sdks demo test lint fuzz bench bench-go soak deps twin clean
+.PHONY: help build bundle image schema sdks demo test lint fuzz bench bench-go soak deps twin clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,12 @@ bundle: ## the gateway's release archive in dist/: what a gateway's machine fetc
 	@install -m 0644 gateway/image/bulkhead.service gateway/image/bulkhead-lockdown.service dist/bundle/systemd/ && install -m 0644 LICENSE dist/bundle/
 	@tar --create --directory dist/bundle --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX LICENSE bin systemd | gzip -9 --no-name >$(BUNDLE)
 	@rm -rf dist/bundle; sha256sum $(BUNDLE)
+
+image: ## an image of the static binary in dist/, for the canary's job: push it into a registry of your own
+	@mkdir -p dist/image
+	GOOS=linux GOARCH=amd64 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o dist/image/bulkhead ./gateway/cmd/bulkhead
+	cd gateway/image/oci && $(GO) run . -binary $(CURDIR)/dist/image/bulkhead -out $(CURDIR)/dist/bulkhead-image_$(VERSION)_linux_amd64.tar -tag bulkhead:$(VERSION)
+	@rm -rf dist/image
 
 demo: build ## the main job, end to end, in about a minute; after `make twin` from pulumi up to pulumi destroy
 	@if [ -x $(TWIN)/demo ]; then \

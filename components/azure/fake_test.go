@@ -98,7 +98,7 @@ func (s *subscription) blob(req *http.Request) *http.Response {
 	for _, r := range s.inv.GatewayReports {
 		if r.Gateway == account+req.URL.Path {
 			data, _ := json.Marshal(map[string]any{"digest": r.Digest, "serial": r.Serial, "ready": r.Ready, "version": r.Version, "time": r.Time, "error": r.Error,
-				"intermediate": r.Intermediate, "written": "2001-01-01T00:00:00Z", "what a newer gateway says": true})
+				"intermediate": r.Intermediate, "root": r.Root, "written": "2001-01-01T00:00:00Z", "what a newer gateway says": true})
 			resp := answer(req, http.StatusOK, string(data))
 			resp.Header.Set("Last-Modified", r.Written.Format(http.TimeFormat))
 			return resp

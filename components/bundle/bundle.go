@@ -160,7 +160,50 @@ func (g *GatewayBundle) Update(ctx context.Context, req infer.UpdateRequest[Args
 	return infer.UpdateResponse[State]{Output: s}, g.publish(ctx, &s)
 }
 
-// publish writes the archive, unless it is there already.
+// Read looks at the archive where it was published. One that is gone, with its container or without, is to be made
+// again; of another one under its name the digest is told, so that an update puts the right one back. A machine
+// would refuse it, and so not come up again.
+func (g *GatewayBundle) Read(ctx context.Context, req infer.ReadRequest[Args, State]) (infer.ReadResponse[Args, State], error) {
+	resp := infer.ReadResponse[Args, State](req)
+	if req.State.URL == "" {
+		return resp, nil
+	}
+	b, err := g.open(ctx, req.State.URL)
+	if err != nil {
+		return resp, err
+	}
+	digest, _, err := found(ctx, b)
+	if errors.Is(err, blob.ErrAbsent) {
+		return infer.ReadResponse[Args, State]{}, nil
+	} else if err != nil {
+		return resp, err
+	}
+	if digest != req.State.SHA256 {
+		p.GetLogger(ctx).Warning("What is published under the archive's name is another one. A gateway's machine refuses it; an update publishes the right one again.")
+		resp.State.SHA256 = digest
+	}
+	return resp, nil
+}
+
+// found is the digest of what is published, and which writing of it that is.
+func found(ctx context.Context, b blob.Blob) (digest, etag string, err error) {
+	o, err := b.Get(ctx, maxArchive)
+	if err != nil {
+		return "", "", err
+	}
+	sum := sha256.Sum256(o.Body)
+	return hex.EncodeToString(sum[:]), o.ETag, nil
+}
+
+func (g *GatewayBundle) open(ctx context.Context, url string) (blob.Blob, error) {
+	open := g.Open
+	if open == nil {
+		open = blob.Open
+	}
+	return open(ctx, url, p.GetLogger(ctx).InfoStatus)
+}
+
+// publish writes the archive, unless it is there already. Another one under its name is overwritten.
 func (g *GatewayBundle) publish(ctx context.Context, s *State) error {
 	archive, digest, err := read(s.File)
 	if err != nil {
@@ -169,21 +212,22 @@ func (g *GatewayBundle) publish(ctx context.Context, s *State) error {
 	if digest != s.SHA256 {
 		return fmt.Errorf("%s has changed since it was checked: run the update again", s.File)
 	}
-	log := p.GetLogger(ctx)
-	open := g.Open
-	if open == nil {
-		open = blob.Open
-	}
-	b, err := open(ctx, s.URL, log.InfoStatus)
+	b, err := g.open(ctx, s.URL)
 	if err != nil {
 		return err
 	}
-	log.InfoStatus(fmt.Sprintf("publishing %d MiB", len(archive)>>20))
-	err = b.Put(ctx, archive, "application/gzip", map[string]string{"version": s.Version}, "")
-	if errors.Is(err, blob.ErrChanged) { // it is there
-		return nil
+	p.GetLogger(ctx).InfoStatus(fmt.Sprintf("publishing %d MiB", len(archive)>>20))
+	put := func(etag string) error {
+		return b.Put(ctx, archive, "application/gzip", map[string]string{"version": s.Version}, etag)
 	}
-	return err
+	if err = put(""); !errors.Is(err, blob.ErrChanged) {
+		return err
+	}
+	there, etag, err := found(ctx, b)
+	if err != nil || there == s.SHA256 {
+		return err
+	}
+	return put(etag)
 }
 
 // Delete leaves the archive, which goes with its storage account: a machine may still run it.

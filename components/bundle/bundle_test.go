@@ -26,10 +26,16 @@ type place struct {
 	url   string
 }
 
-func (p place) Get(context.Context, int64) (*blob.Object, error) { return nil, blob.ErrAbsent }
+func (p place) Get(context.Context, int64) (*blob.Object, error) {
+	body := p.shelf[p.url]
+	if body == nil {
+		return nil, blob.ErrAbsent
+	}
+	return &blob.Object{Body: body, ETag: string(body)}, nil
+}
 
-func (p place) Put(_ context.Context, body []byte, _ string, _ map[string]string, _ string) error {
-	if p.shelf[p.url] != nil {
+func (p place) Put(_ context.Context, body []byte, _ string, _ map[string]string, etag string) error {
+	if string(p.shelf[p.url]) != etag {
 		return blob.ErrChanged
 	}
 	p.shelf[p.url] = body
@@ -85,6 +91,31 @@ func TestGatewayBundle(t *testing.T) {
 	if d, err := s.Diff(p.DiffRequest{Urn: urn, State: made.Properties, Inputs: check("")}); err != nil || d.HasChanges {
 		t.Error(d, err)
 	}
+	// What is there is seen, and put right.
+	read := func() p.ReadResponse {
+		t.Helper()
+		r, err := s.Read(p.ReadRequest{ID: made.ID, Urn: urn, Properties: made.Properties, Inputs: checked})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	if r := read(); r.ID != made.ID || !r.Properties.Equals(made.Properties) {
+		t.Errorf("read %v, made %v", r.Properties, made.Properties)
+	}
+	on[url] = []byte("\x1f\x8bevil")
+	replaced := read()
+	if d, err := s.Diff(p.DiffRequest{Urn: urn, State: replaced.Properties, Inputs: checked}); err != nil || d.DetailedDiff["sha256"].Kind != p.Update {
+		t.Error("another archive under the name is no change:", d, err)
+	}
+	if _, err := s.Update(p.UpdateRequest{ID: made.ID, Urn: urn, State: replaced.Properties, Inputs: checked}); err != nil || string(on[url]) != "\x1f\x8bone" {
+		t.Errorf("%v: %q", err, on)
+	}
+	delete(on, url)
+	if r := read(); r.ID != "" {
+		t.Errorf("gone, and read as %v", r)
+	}
+	on[url] = []byte("\x1f\x8bone")
 	// Another archive under the same name is a change, and the first stays for whoever runs it.
 	write("\x1f\x8btwo")
 	second := check("")

@@ -426,6 +426,8 @@ type GatewayReport struct {
 	Written time.Time `json:"written"`
 	// Intermediate is the certificate that it signs leaves with, in PEM, where it tells.
 	Intermediate string `json:"intermediate,omitempty"`
+	// Root is the one that it was signed with.
+	Root string `json:"root,omitempty"`
 }
 
 // Canary is the last run of a job that behaves like an agent.

@@ -281,6 +281,11 @@ var mutations = []mutation{
 	{guard: "CA-03", name: "other names", change: func(i *Inventory) {
 		document(i, "mcp.contoso.com", "mcp.fabrikam.com")
 	}, also: []string{"RUL-11"}},
+	{guard: "CA-03", name: "another root", change: func(i *Inventory) { i.GatewayReports[0].Root = i.GatewayReports[0].Intermediate }},
+	{guard: "CA-03", name: "ended", change: func(i *Inventory) {
+		r := &i.GatewayReports[0]
+		r.Time, r.Written, i.Taken = r.Time.Add(24*time.Hour), r.Written.Add(24*time.Hour), i.Taken.Add(24*time.Hour)
+	}},
 	{guard: "CA-03", name: "not PEM", change: func(i *Inventory) { i.GatewayReports[0].Intermediate = "certificate" }},
 	{guard: "CA-04", name: "failed", change: func(i *Inventory) { i.Canaries[0].State = "Failed" }},
 	{guard: "CA-04", name: "never ran", change: func(i *Inventory) { i.Canaries = []Canary{} }},

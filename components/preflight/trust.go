@@ -1,8 +1,10 @@
 package preflight
 
 import (
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -57,7 +59,7 @@ var trustGuards = []Guard{{
 	check:     vaultKept,
 }, {
 	ID: "CA-03", Severity: Warn, When: Continuous, Needs: []Part{PartRuleset, PartGatewayReports},
-	Condition: "the intermediate that a gateway signs with is an authority of path length 0, lives a day, and is held to the names that the ruleset decrypts",
+	Condition: "the intermediate that a gateway signs with is from the root, an authority of path length 0, of today, and held to the names that the ruleset decrypts",
 	Why:       "A stolen gateway then poses only as those names, and only until tomorrow.",
 	Source:    "RFC 5280, sections 4.2.1.9 and 4.2.1.10",
 	Fix:       "restart the gateway; it makes a new intermediate from the ruleset in force",
@@ -223,14 +225,9 @@ func intermediate(v *view) {
 			v.missing(r.Gateway + ": the report has no intermediate")
 			continue
 		}
-		block, _ := pem.Decode([]byte(r.Intermediate))
-		if block == nil {
-			v.found(r.Gateway, "an intermediate that is not PEM", "a certificate")
-			continue
-		}
-		c, err := x509.ParseCertificate(block.Bytes)
+		c, err := certificate(r.Intermediate)
 		if err != nil {
-			v.found(r.Gateway, "an intermediate that cannot be read: "+err.Error(), "a certificate")
+			v.found(r.Gateway, "an intermediate that cannot be read: "+err.Error(), "a certificate in PEM")
 			continue
 		}
 		if !c.IsCA || !c.MaxPathLenZero {
@@ -239,8 +236,24 @@ func intermediate(v *view) {
 		if life := c.NotAfter.Sub(c.NotBefore); life > intermediateLifetime {
 			v.found(r.Gateway, "an intermediate for "+life.String(), "at most "+intermediateLifetime.String())
 		}
+		if !r.Time.Before(c.NotAfter) {
+			v.found(r.Gateway, fmt.Sprintf("reported at %s, an intermediate that ended at %s", r.Time.UTC().Format(time.RFC3339), c.NotAfter.UTC().Format(time.RFC3339)), "one that is replaced at half of its life")
+		}
+		if root, err := certificate(r.Root); err != nil {
+			v.found(r.Gateway, "a root that cannot be read: "+err.Error(), "the root's certificate in PEM")
+		} else if err := c.CheckSignatureFrom(root); err != nil {
+			v.found(r.Gateway, fmt.Sprintf("an intermediate that the root (SHA-256 %x) did not sign: %v", sha256.Sum256(root.Raw), err), "one that is from the root that agents trust")
+		}
 		v.bounds(r.Gateway, c, names)
 	}
+}
+
+func certificate(text string) (*x509.Certificate, error) {
+	block, _ := pem.Decode([]byte(text))
+	if block == nil {
+		return nil, errors.New("it is not PEM")
+	}
+	return x509.ParseCertificate(block.Bytes)
 }
 
 // bounds compares an intermediate's name constraints with what is decrypted: each name lies

@@ -102,6 +102,15 @@ func (a *Authority) Root() *x509.Certificate {
 	return nil
 }
 
+// Chain is the present intermediate, which leaves are signed with, and the root that signed it;
+// nil both as long as there is none.
+func (a *Authority) Chain() (intermediate, root *x509.Certificate) {
+	if i := a.current.Load(); i != nil {
+		return i.cert, i.root
+	}
+	return nil, nil
+}
+
 // Expires is when the present intermediate does; zero as long as there is none.
 func (a *Authority) Expires() (at time.Time) {
 	if i := a.current.Load(); i != nil {

@@ -22,6 +22,10 @@ type Report struct {
 	Version string    `json:"version"`
 	Time    time.Time `json:"time"`
 	Error   string    `json:"error"` // why it is not ready, or why what is published is not in force
+	// Intermediate is the certificate that leaves are signed with, and Root the one that it was signed with, in PEM;
+	// empty where nothing is decrypted, or nothing can be yet.
+	Intermediate string `json:"intermediate,omitempty"`
+	Root         string `json:"root,omitempty"`
 }
 
 // Reporter is the blob that reports are written to.

@@ -41,31 +41,39 @@ type Probe struct {
 	Lookup func(ctx context.Context, name string) ([]netip.Addr, error)
 }
 
-// Finding is one answer.
+// Finding is one answer. What was wanted and how to get there are told of one that is not OK.
 type Finding struct {
-	Check string `json:"check"`
-	OK    bool   `json:"ok"`
-	Found string `json:"found"`
+	Check  string `json:"check"`
+	OK     bool   `json:"ok"`
+	Found  string `json:"found"`
+	Wanted string `json:"wanted,omitempty"`
+	Fix    string `json:"fix,omitempty"`
+}
+
+type check struct {
+	name        string
+	ask         func(context.Context) (string, error)
+	wanted, fix string
 }
 
 // Run asks everything, one after the other, and stops at nothing: what fails first is not
 // always the cause.
 func (p *Probe) Run(ctx context.Context) []Finding {
-	checks := []struct {
-		name string
-		ask  func(context.Context) (string, error)
-	}{
-		{"a permitted name is answered", p.answered},
-		{"a permitted name is reached", p.reached},
-		{"a denied name is not answered", p.notAnswered},
-		{"an address without a name is not reached", p.notReached},
-		{"Azure's own resolver is closed", p.closed},
+	checks := []check{
+		{"a permitted name is answered", p.answered, "an address for " + p.Permitted,
+			"see that the gateway runs and answers (bulkhead status), that the ruleset permits the name to this subnet, and that the network's DNS server is the gateway"},
+		{"a permitted name is reached", p.reached, "a TLS greeting of " + p.Permitted,
+			"see in the gateway's audit what became of the connection: the ruleset has to permit the name on port 443 to this subnet"},
+		{"a denied name is not answered", p.notAnswered, "no address for " + p.Denied,
+			"see that the network's DNS server is the gateway, and that no rule permits the name"},
+		{"an address without a name is not reached", p.notReached, "no connection to " + p.Address,
+			"see that the subnet's route table sends 0.0.0.0/0 to the gateway and has no other way out, and that no rule permits the address"},
+		{"Azure's own resolver is closed", p.closed, "no answer of " + p.Resolver + " for " + p.Denied,
+			"deny AzurePlatformDNS in the subnet's network security group, or have a DNS security policy answer for the network"},
 	}
 	if p.Decrypted != "" {
-		checks = append(checks, struct {
-			name string
-			ask  func(context.Context) (string, error)
-		}{"a decrypted name shows the gateway's root", p.trusted})
+		checks = append(checks, check{"a decrypted name shows the gateway's root", p.trusted, p.Decrypted + " with a certificate from the given root",
+			"give the root that the gateway has (bulkhead status names it), and see that a rule decrypts the name for this subnet"})
 	}
 	var all []Finding
 	for _, c := range checks {
@@ -74,7 +82,7 @@ func (p *Probe) Run(ctx context.Context) []Finding {
 		cancel()
 		f := Finding{Check: c.name, OK: err == nil, Found: found}
 		if err != nil {
-			f.Found = err.Error()
+			f.Found, f.Wanted, f.Fix = err.Error(), c.wanted, c.fix
 		}
 		all = append(all, f)
 	}

@@ -138,6 +138,9 @@ func TestProbe(t *testing.T) {
 				if f.Found == "" {
 					t.Errorf("%s: nothing found", f.Check)
 				}
+				if told := f.Wanted != "" && f.Fix != ""; told == f.OK {
+					t.Errorf("%s: wanted %q, fix %q", f.Check, f.Wanted, f.Fix)
+				}
 			}
 			if got := strings.Join(failed, ", "); got != test.fails {
 				t.Errorf("failed: %q, want %q", got, test.fails)

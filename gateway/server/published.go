@@ -2,6 +2,8 @@ package server
 
 import (
 	"context"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"math/rand/v2"
 	"time"
@@ -182,7 +184,19 @@ func (s *Server) report() policyblob.Report {
 	if !r.Ready {
 		report.Error = r.Why
 	}
+	if s.ca != nil {
+		intermediate, root := s.ca.Chain()
+		report.Intermediate, report.Root = armored(intermediate), armored(root)
+	}
 	return report
+}
+
+// armored is a certificate in PEM; empty for none.
+func armored(c *x509.Certificate) string {
+	if c == nil {
+		return ""
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}))
 }
 
 func same(a, b policyblob.Report) bool {

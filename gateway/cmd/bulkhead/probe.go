@@ -62,6 +62,9 @@ Exit code 0 contained, 1 not.`,
 						mark = "FAIL"
 					}
 					fmt.Fprintf(cmd.OutOrStdout(), "%s  %s\n      %s\n", mark, f.Check, f.Found)
+					if !f.OK {
+						fmt.Fprintf(cmd.OutOrStdout(), "      wanted: %s\n      fix: %s\n", f.Wanted, f.Fix)
+					}
 				}
 			}
 			if !ok {

@@ -136,15 +136,16 @@ func executionRules(o *operation) error {
 // Start starts a job, and returns the id of its execution
 // (learn.microsoft.com/rest/api/resource-manager/containerapps/jobs/start).
 //
-// No container runs: the execution has ended at once, and has Succeeded unless a [Fault] of the operation start, in the
-// mode Accepted, has it have Failed. So this proves what whoever started it makes of either, and nothing about what a
-// container would have found out.
+// Without [Control.Run] no container runs: the execution has ended at once, and has Succeeded unless a [Fault] of the
+// operation start, in the mode Accepted, has it have Failed. So that proves what whoever started it makes of either, and
+// nothing about what a container would have found out.
 func (c *Control) Start(job string) (execution string, err error) {
 	id, err := ParseID(job)
 	if err != nil {
 		return "", err
 	}
 	var failed error
+	var runs Object
 	err = c.change(func(s *State) error {
 		r := s.get(job)
 		if r == nil || !same(r.Type, typeJob) {
@@ -172,14 +173,34 @@ func (c *Control) Start(job string) (execution string, err error) {
 		name := last(r.ID) + "-" + uuid(r.ID + text(s.Made))[:7]
 		execution = r.ID + "/executions/" + name
 		now := time.Now().UTC().Format(time.RFC3339)
+		properties := map[string]any{"status": status, "startTime": now, "endTime": now}
+		if c.Run != nil && mode != Accepted {
+			runs, properties = r.Body.Clone(), map[string]any{"status": "Running", "startTime": now}
+		}
 		s.Resources[key(execution)] = &Resource{ID: execution, Type: typeExecution, Made: s.Made, Body: Object{
 			"id": execution, "name": name, "type": typeExecution,
-			"properties": map[string]any{"status": status, "startTime": now, "endTime": now},
+			"properties": properties,
 		}}
 		return nil
 	})
+	if err == nil && runs != nil {
+		go c.Run(execution, runs)
+	}
 	if err == nil {
 		err = failed
 	}
 	return execution, err
+}
+
+// End says how an execution that [Control.Run] was given has ended.
+func (c *Control) End(execution, status string, began, ended time.Time) error {
+	return c.change(func(s *State) error {
+		r := s.get(execution)
+		if r == nil { // with its job
+			return nil
+		}
+		r.Body["properties"] = map[string]any{"status": status,
+			"startTime": began.UTC().Format(time.RFC3339), "endTime": ended.UTC().Format(time.RFC3339)}
+		return nil
+	})
 }

@@ -164,11 +164,15 @@ func uuid(seed string) string {
 }
 
 // Control is the control plane over one file.
-type Control struct{ path string }
+type Control struct {
+	path string
+	// Run, if it is set, runs the execution of a started job to its end, which it tells by [Control.End].
+	Run func(execution string, job Object)
+}
 
 // Open takes a file, or begins one with [DefaultSettings].
 func Open(path string) (*Control, error) {
-	c := &Control{path}
+	c := &Control{path: path}
 	return c, c.change(func(*State) error { return nil })
 }
 

@@ -14,6 +14,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/bulkhead-dev/bulkhead/tests/twin/arm"
 	"github.com/bulkhead-dev/bulkhead/tests/twin/blobs"
@@ -43,6 +44,19 @@ func Start(dir string) (*Subscription, error) {
 	s := &Subscription{Control: control}
 	s.Planes, err = planes.Start(planes.Control{Vaults: s.vault, Accounts: s.account, Resources: s.resource, Start: s.start, Authorize: control.Authorized})
 	return s, err
+}
+
+// RunJobs has run do what started jobs say, from now on, and tell how that ended: an execution's status and its
+// times. Without it a started job has ended at once, and no container runs.
+func (s *Subscription) RunJobs(run func(job json.RawMessage) (status string, began, ended time.Time)) {
+	s.Control.Run = func(execution string, job arm.Object) {
+		status, began, ended := "Failed", time.Now(), time.Now()
+		if body, err := json.Marshal(job); err == nil {
+			status, began, ended = run(body)
+		}
+		// Whoever started it waits in vain if this fails, and says so.
+		_ = s.Control.End(execution, status, began, ended)
+	}
 }
 
 // Environment makes a process the principal, and leads it and the stand-in provider that it starts

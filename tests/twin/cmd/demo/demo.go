@@ -13,7 +13,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/appcontainers/armappcontainers/v3"
+
 	"github.com/bulkhead-dev/bulkhead/gateway/policyblob"
+	"github.com/bulkhead-dev/bulkhead/gateway/probe"
 	"github.com/bulkhead-dev/bulkhead/tests/lab"
 	"github.com/bulkhead-dev/bulkhead/tests/lab/killchain"
 	"github.com/bulkhead-dev/bulkhead/tests/twin/boot"
@@ -46,6 +49,7 @@ resources:
       location: eastus2
       rulesetFile: ruleset.yaml
       bundleFile: %q
+      canary: {image: "contoso.azurecr.io/bulkhead:0.1.0", required: true}
       deployerAddresses: [%s]
       protect: false # or pulumi destroy would be refused
 outputs:
@@ -73,6 +77,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.sub.Close()) }()
+	d.sub.RunJobs(func(job json.RawMessage) (string, time.Time, time.Time) { return d.probe(ctx, job) })
 	defer func() {
 		if d.spoke != nil {
 			err = errors.Join(err, d.spoke.Down())
@@ -117,6 +122,7 @@ func (d *demo) prepare(ctx context.Context) (err error) {
 	}
 	text := fmt.Sprintf(program, d.bundle, planes.DeployerAddress)
 	rules := strings.NewReplacer("file:FEEDS/", "https://"+boot.FeedsName+"/", "allow-agent-infra,       priority: 50", "allow-agent-infra,       priority: 12").Replace(lab.Ruleset)
+	rules = strings.Replace(rules, ",        cidrs: [10.20.1.0/24]", "", 1) // the spoke's: the agents' and the canary's
 	for name, content := range map[string]string{"Pulumi.yaml": text, "ruleset.yaml": rules} {
 		if err := os.WriteFile(filepath.Join(project, name), []byte(content), 0o644); err != nil {
 			return err
@@ -238,6 +244,39 @@ func (d *demo) boot(ctx context.Context) error {
 	d.note("the machine is there, and boots:")
 	d.spoke, err = boot.Up(ctx, boot.Options{State: state, Front: d.sub.Front, Tokens: d.sub.Tokens, Progress: d.note})
 	return err
+}
+
+// probe is the canary's job, run in its subnet before there could be an account: what it finds is shown.
+func (d *demo) probe(ctx context.Context, job json.RawMessage) (status string, began, ended time.Time) {
+	d.note("the canary's job is started in its own subnet, with the agents' routes; agents wait for it:")
+	e, err := d.execute(ctx, job)
+	if err != nil {
+		d.note(err.Error())
+		return string(armappcontainers.JobExecutionRunningStateFailed), time.Now(), time.Now()
+	}
+	var said struct{ Findings []probe.Finding }
+	if err := json.Unmarshal([]byte(e.Replicas[len(e.Replicas)-1].Output), &said); err != nil {
+		d.note(e.Replicas[len(e.Replicas)-1].Output)
+	}
+	for _, f := range said.Findings {
+		mark := "ok  "
+		if !f.OK {
+			mark = "FAIL"
+		}
+		fmt.Fprintf(d.w, "    %s  %s: %s\n", mark, f.Check, f.Found)
+	}
+	return string(e.Status), e.Began, e.Ended
+}
+
+func (d *demo) execute(ctx context.Context, job json.RawMessage) (boot.Execution, error) {
+	state, err := d.sub.Resources()
+	if err != nil {
+		return boot.Execution{}, err
+	}
+	if err := d.spoke.Follow(state); err != nil {
+		return boot.Execution{}, err
+	}
+	return d.spoke.RunJob(ctx, job, filepath.Dir(d.binary))
 }
 
 // attack plays the kill chain.
