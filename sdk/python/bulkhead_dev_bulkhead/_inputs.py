@@ -235,7 +235,7 @@ class FoundryAccountArgsDict(TypedDict):
     """
     sessions: NotRequired[pulumi.Input[Optional[_builtins.int]]]
     """
-    How many agent sessions are expected at one time; each takes an address.
+    How many agent sessions are expected at one time; each takes an address. Default: it is not judged.
     """
     standard_setup: NotRequired[pulumi.Input[Optional[_builtins.bool]]]
     """
@@ -258,7 +258,7 @@ class FoundryAccountArgs:
         :param pulumi.Input[_builtins.str] id: ARM id of the account, where it stands in another resource group.
         :param pulumi.Input[_builtins.str] location: Region of the account. Default: the spoke's.
         :param pulumi.Input[_builtins.str] name: Name of the account. Unless id is given, SpokeLock watches over the one of that name in the spoke's resource group.
-        :param pulumi.Input[_builtins.int] sessions: How many agent sessions are expected at one time; each takes an address.
+        :param pulumi.Input[_builtins.int] sessions: How many agent sessions are expected at one time; each takes an address. Default: it is not judged.
         :param pulumi.Input[_builtins.bool] standard_setup: The project brings its own Cosmos DB, Storage and AI Search. Default: true.
         """
         if bound is not None:
@@ -326,7 +326,7 @@ class FoundryAccountArgs:
     @pulumi.getter
     def sessions(self) -> pulumi.Input[Optional[_builtins.int]]:
         """
-        How many agent sessions are expected at one time; each takes an address.
+        How many agent sessions are expected at one time; each takes an address. Default: it is not judged.
         """
         return pulumi.get(self, "sessions")
 
@@ -353,7 +353,7 @@ class GatewayOptionsArgsDict(TypedDict):
     """
     dns_clients: NotRequired[pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]]
     """
-    Resolvers that ask on behalf of all agents, with the pin scope shared.
+    Resolvers that ask on behalf of all agents, as prefixes. Needed for, and only for, the pin scope shared.
     """
     egress: NotRequired[pulumi.Input[Optional[_builtins.str]]]
     """
@@ -361,7 +361,7 @@ class GatewayOptionsArgsDict(TypedDict):
     """
     encryption_at_host: NotRequired[pulumi.Input[Optional[_builtins.bool]]]
     """
-    Encrypt the machine's disks on its host too. Default: false.
+    Encrypt the machine's disks on its host too. The subscription must have registered the feature EncryptionAtHost. Default: false.
     """
     hsm: NotRequired[pulumi.Input[Optional[_builtins.bool]]]
     """
@@ -381,15 +381,15 @@ class GatewayOptionsArgsDict(TypedDict):
     """
     ssh_sources: NotRequired[pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]]
     """
-    Private prefixes from which SSH is admitted.
+    Private prefixes from which SSH is admitted. Default: none.
     """
     vm_size: NotRequired[pulumi.Input[Optional[_builtins.str]]]
     """
-    Size of the machine. Default: Standard_D2s_v5.
+    Size of the machine: one of x86-64 with accelerated networking, Trusted Launch and generation 2. Default: Standard_D2s_v5.
     """
     zones: NotRequired[pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]]
     """
-    Availability zone of the machine: one, or none.
+    Availability zone of the machine: one, or none. Default: none.
     """
 
 @pulumi.input_type
@@ -408,16 +408,16 @@ class GatewayOptionsArgs:
         """
         GatewayOptions are choices about the gateway's machine that have a good default.
 
-        :param pulumi.Input[Sequence[pulumi.Input[_builtins.str]]] dns_clients: Resolvers that ask on behalf of all agents, with the pin scope shared.
+        :param pulumi.Input[Sequence[pulumi.Input[_builtins.str]]] dns_clients: Resolvers that ask on behalf of all agents, as prefixes. Needed for, and only for, the pin scope shared.
         :param pulumi.Input[_builtins.str] egress: The way out. publicIp: a static Standard public address, through which nothing comes in. subnet: what an existing network's gateway subnet has. Default: publicIp.
-        :param pulumi.Input[_builtins.bool] encryption_at_host: Encrypt the machine's disks on its host too. Default: false.
+        :param pulumi.Input[_builtins.bool] encryption_at_host: Encrypt the machine's disks on its host too. The subscription must have registered the feature EncryptionAtHost. Default: false.
         :param pulumi.Input[_builtins.bool] hsm: Keep the root's key in a hardware security module. It cannot be changed afterwards. Default: false.
         :param pulumi.Input[_builtins.str] pin_scope: For whom a resolved name holds: source, shared or verify. Default: source.
         :param pulumi.Input['ServiceTagOptionsArgs'] service_tags: How the gateway comes by the addresses behind Azure's service tags. Default: it asks Azure.
         :param pulumi.Input[_builtins.str] ssh_public_key: An SSH public key of the user that may log in from sshSources. Default: nobody can log in.
-        :param pulumi.Input[Sequence[pulumi.Input[_builtins.str]]] ssh_sources: Private prefixes from which SSH is admitted.
-        :param pulumi.Input[_builtins.str] vm_size: Size of the machine. Default: Standard_D2s_v5.
-        :param pulumi.Input[Sequence[pulumi.Input[_builtins.str]]] zones: Availability zone of the machine: one, or none.
+        :param pulumi.Input[Sequence[pulumi.Input[_builtins.str]]] ssh_sources: Private prefixes from which SSH is admitted. Default: none.
+        :param pulumi.Input[_builtins.str] vm_size: Size of the machine: one of x86-64 with accelerated networking, Trusted Launch and generation 2. Default: Standard_D2s_v5.
+        :param pulumi.Input[Sequence[pulumi.Input[_builtins.str]]] zones: Availability zone of the machine: one, or none. Default: none.
         """
         if dns_clients is not None:
             pulumi.set(__self__, "dns_clients", dns_clients)
@@ -444,7 +444,7 @@ class GatewayOptionsArgs:
     @pulumi.getter(name="dnsClients")
     def dns_clients(self) -> pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]:
         """
-        Resolvers that ask on behalf of all agents, with the pin scope shared.
+        Resolvers that ask on behalf of all agents, as prefixes. Needed for, and only for, the pin scope shared.
         """
         return pulumi.get(self, "dns_clients")
 
@@ -468,7 +468,7 @@ class GatewayOptionsArgs:
     @pulumi.getter(name="encryptionAtHost")
     def encryption_at_host(self) -> pulumi.Input[Optional[_builtins.bool]]:
         """
-        Encrypt the machine's disks on its host too. Default: false.
+        Encrypt the machine's disks on its host too. The subscription must have registered the feature EncryptionAtHost. Default: false.
         """
         return pulumi.get(self, "encryption_at_host")
 
@@ -528,7 +528,7 @@ class GatewayOptionsArgs:
     @pulumi.getter(name="sshSources")
     def ssh_sources(self) -> pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]:
         """
-        Private prefixes from which SSH is admitted.
+        Private prefixes from which SSH is admitted. Default: none.
         """
         return pulumi.get(self, "ssh_sources")
 
@@ -540,7 +540,7 @@ class GatewayOptionsArgs:
     @pulumi.getter(name="vmSize")
     def vm_size(self) -> pulumi.Input[Optional[_builtins.str]]:
         """
-        Size of the machine. Default: Standard_D2s_v5.
+        Size of the machine: one of x86-64 with accelerated networking, Trusted Launch and generation 2. Default: Standard_D2s_v5.
         """
         return pulumi.get(self, "vm_size")
 
@@ -552,7 +552,7 @@ class GatewayOptionsArgs:
     @pulumi.getter
     def zones(self) -> pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]:
         """
-        Availability zone of the machine: one, or none.
+        Availability zone of the machine: one, or none. Default: none.
         """
         return pulumi.get(self, "zones")
 
