@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -53,7 +52,10 @@ func ServiceTags(ctx context.Context, subscription, location string, credential 
 		credential = own
 	}
 	options.Retry.MaxRetries = -1
-	options.PerRetryPolicies = append(slices.Clone(options.PerRetryPolicies), atMost(maxServiceTags))
+	if options.Transport == nil {
+		options.Transport = http.DefaultClient
+	}
+	options.Transport = atMost{options.Transport, maxServiceTags}
 	client, err := net.NewServiceTagsClient(subscription, credential, &arm.ClientOptions{ClientOptions: options})
 	if err != nil {
 		return nil, err
@@ -79,13 +81,17 @@ func ServiceTags(ctx context.Context, subscription, location string, credential 
 	return json.Marshal(out)
 }
 
-// atMost breaks a response off behind a bound.
-type atMost int64
+// atMost breaks a response off behind a bound. It has to be the transport, because the SDK reads bodies whole before any
+// policy of its caller sees them.
+type atMost struct {
+	policy.Transporter
+	bytes int64
+}
 
-func (n atMost) Do(req *policy.Request) (*http.Response, error) {
-	resp, err := req.Next()
-	if resp != nil && resp.Body != nil {
-		resp.Body = http.MaxBytesReader(nil, resp.Body, int64(n))
+func (m atMost) Do(req *http.Request) (*http.Response, error) {
+	resp, err := m.Transporter.Do(req)
+	if err == nil {
+		resp.Body = http.MaxBytesReader(nil, resp.Body, m.bytes)
 	}
 	return resp, err
 }

@@ -21,6 +21,8 @@ import (
 	"github.com/bulkhead-dev/bulkhead/gateway/policy"
 )
 
+const subscription = "/subscriptions/00000000-0000-4000-8000-000000000000"
+
 // children answers for every resource that a component makes. It proves that the arguments
 // of other languages arrive in the constructors, and not what Azure makes of the children.
 type children struct {
@@ -54,7 +56,7 @@ func (c *children) make(args integration.MockResourceArgs) (string, property.Map
 	case "PublicIPAddress":
 		text("ipAddress", "203.0.113.7")
 	}
-	return "/subscriptions/s/" + kind + "/" + args.Name, out, nil
+	return subscription + "/" + kind + "/" + args.Name, out, nil
 }
 
 func (c *children) call(args integration.MockCallArgs) (property.Map, error) {
@@ -121,7 +123,7 @@ func TestConstruct(t *testing.T) {
 			"location": text("eastus2"), "resourceGroupName": text("rg"), "tenantId": text("t"), "gatewaySubnetId": text("subnet"), "deployerAddresses": list("203.0.113.1"), "hsm": property.New(true),
 		}, []string{"resourceGroupName", "tenantId", "gatewaySubnetId"}, []string{"vaultUri", "vaultId", "keyName", "keyId", "rootCertificate", "fingerprint"}, "Key"},
 		{"SpokeGateway", map[string]property.Value{
-			"location": text("eastus2"), "resourceGroupName": text("rg"), "subnetId": text("subnet"), "address": text("10.20.0.4"), "agentPrefixes": list("10.20.1.0/24"), "bundleFile": text("b.tar.gz"),
+			"location": text("eastus2"), "resourceGroupName": text("rg"), "subnetId": text(subscription + "/subnet/gateway"), "address": text("10.20.0.4"), "agentPrefixes": list("10.20.1.0/24"), "bundleFile": text("b.tar.gz"),
 		}, []string{"resourceGroupName", "subnetId"}, []string{"address", "vmIds", "policyUrl", "attestationUrl", "egressAddress"}, "VirtualMachine"},
 		{"FoundrySpoke", map[string]property.Value{
 			"location": text("eastus2"), "bundleFile": text("b.tar.gz"), "ruleset": standardRuleset(), "resourceGroupName": text("rg"),

@@ -3212,9 +3212,12 @@ func (o RulesetWebGroupArrayOutput) Index(i pulumi.IntInput) RulesetWebGroupOutp
 	}).(RulesetWebGroupOutput)
 }
 
+// ServiceTagOptions says how a gateway comes by the addresses behind Azure's service tags, which the standard ruleset uses beside the platform's names.
 type ServiceTagOptions struct {
+	// ARM id of a role definition with the action Microsoft.Network/locations/serviceTags/read, for whoever may not make one: it is assigned in the subscription. Empty: nothing is assigned, because the identity is given such a role by somebody else. Default: a custom role is made and assigned, which takes the right to do both in the subscription.
 	RoleDefinitionId *string `pulumi:"roleDefinitionId"`
-	Source           *string `pulumi:"source"`
+	// discovery: the gateway asks Azure once a day, as its managed identity, for which it is given a role that may do this and nothing else. none: it does not ask, and groups by service tag match nothing; the platform is permitted by name alone. Default: discovery.
+	Source *string `pulumi:"source"`
 }
 
 // ServiceTagOptionsInput is an input type that accepts ServiceTagOptionsArgs and ServiceTagOptionsOutput values.
@@ -3228,9 +3231,12 @@ type ServiceTagOptionsInput interface {
 	ToServiceTagOptionsOutputWithContext(context.Context) ServiceTagOptionsOutput
 }
 
+// ServiceTagOptions says how a gateway comes by the addresses behind Azure's service tags, which the standard ruleset uses beside the platform's names.
 type ServiceTagOptionsArgs struct {
+	// ARM id of a role definition with the action Microsoft.Network/locations/serviceTags/read, for whoever may not make one: it is assigned in the subscription. Empty: nothing is assigned, because the identity is given such a role by somebody else. Default: a custom role is made and assigned, which takes the right to do both in the subscription.
 	RoleDefinitionId pulumi.StringPtrInput `pulumi:"roleDefinitionId"`
-	Source           pulumi.StringPtrInput `pulumi:"source"`
+	// discovery: the gateway asks Azure once a day, as its managed identity, for which it is given a role that may do this and nothing else. none: it does not ask, and groups by service tag match nothing; the platform is permitted by name alone. Default: discovery.
+	Source pulumi.StringPtrInput `pulumi:"source"`
 }
 
 func (ServiceTagOptionsArgs) ElementType() reflect.Type {
@@ -3286,6 +3292,7 @@ func (i *serviceTagOptionsPtrType) ToServiceTagOptionsPtrOutputWithContext(ctx c
 	return pulumi.ToOutputWithContext(ctx, i).(ServiceTagOptionsPtrOutput)
 }
 
+// ServiceTagOptions says how a gateway comes by the addresses behind Azure's service tags, which the standard ruleset uses beside the platform's names.
 type ServiceTagOptionsOutput struct{ *pulumi.OutputState }
 
 func (ServiceTagOptionsOutput) ElementType() reflect.Type {
@@ -3310,10 +3317,12 @@ func (o ServiceTagOptionsOutput) ToServiceTagOptionsPtrOutputWithContext(ctx con
 	}).(ServiceTagOptionsPtrOutput)
 }
 
+// ARM id of a role definition with the action Microsoft.Network/locations/serviceTags/read, for whoever may not make one: it is assigned in the subscription. Empty: nothing is assigned, because the identity is given such a role by somebody else. Default: a custom role is made and assigned, which takes the right to do both in the subscription.
 func (o ServiceTagOptionsOutput) RoleDefinitionId() pulumi.StringPtrOutput {
 	return o.ApplyT(func(v ServiceTagOptions) *string { return v.RoleDefinitionId }).(pulumi.StringPtrOutput)
 }
 
+// discovery: the gateway asks Azure once a day, as its managed identity, for which it is given a role that may do this and nothing else. none: it does not ask, and groups by service tag match nothing; the platform is permitted by name alone. Default: discovery.
 func (o ServiceTagOptionsOutput) Source() pulumi.StringPtrOutput {
 	return o.ApplyT(func(v ServiceTagOptions) *string { return v.Source }).(pulumi.StringPtrOutput)
 }
@@ -3342,6 +3351,7 @@ func (o ServiceTagOptionsPtrOutput) Elem() ServiceTagOptionsOutput {
 	}).(ServiceTagOptionsOutput)
 }
 
+// ARM id of a role definition with the action Microsoft.Network/locations/serviceTags/read, for whoever may not make one: it is assigned in the subscription. Empty: nothing is assigned, because the identity is given such a role by somebody else. Default: a custom role is made and assigned, which takes the right to do both in the subscription.
 func (o ServiceTagOptionsPtrOutput) RoleDefinitionId() pulumi.StringPtrOutput {
 	return o.ApplyT(func(v *ServiceTagOptions) *string {
 		if v == nil {
@@ -3351,6 +3361,7 @@ func (o ServiceTagOptionsPtrOutput) RoleDefinitionId() pulumi.StringPtrOutput {
 	}).(pulumi.StringPtrOutput)
 }
 
+// discovery: the gateway asks Azure once a day, as its managed identity, for which it is given a role that may do this and nothing else. none: it does not ask, and groups by service tag match nothing; the platform is permitted by name alone. Default: discovery.
 func (o ServiceTagOptionsPtrOutput) Source() pulumi.StringPtrOutput {
 	return o.ApplyT(func(v *ServiceTagOptions) *string {
 		if v == nil {

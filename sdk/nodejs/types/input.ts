@@ -480,8 +480,17 @@ export interface RulesetWebGroupArgs {
     urls?: pulumi.Input<pulumi.Input<inputs.RulesetUrlArgs>[] | undefined>;
 }
 
+/**
+ * ServiceTagOptions says how a gateway comes by the addresses behind Azure's service tags, which the standard ruleset uses beside the platform's names.
+ */
 export interface ServiceTagOptionsArgs {
+    /**
+     * ARM id of a role definition with the action Microsoft.Network/locations/serviceTags/read, for whoever may not make one: it is assigned in the subscription. Empty: nothing is assigned, because the identity is given such a role by somebody else. Default: a custom role is made and assigned, which takes the right to do both in the subscription.
+     */
     roleDefinitionId?: pulumi.Input<string | undefined>;
+    /**
+     * discovery: the gateway asks Azure once a day, as its managed identity, for which it is given a role that may do this and nothing else. none: it does not ask, and groups by service tag match nothing; the platform is permitted by name alone. Default: discovery.
+     */
     source?: pulumi.Input<string | undefined>;
 }
 

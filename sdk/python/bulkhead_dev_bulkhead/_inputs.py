@@ -2100,14 +2100,29 @@ class RulesetWebGroupArgs:
 
 
 class ServiceTagOptionsArgsDict(TypedDict):
+    """
+    ServiceTagOptions says how a gateway comes by the addresses behind Azure's service tags, which the standard ruleset uses beside the platform's names.
+    """
     role_definition_id: NotRequired[pulumi.Input[Optional[_builtins.str]]]
+    """
+    ARM id of a role definition with the action Microsoft.Network/locations/serviceTags/read, for whoever may not make one: it is assigned in the subscription. Empty: nothing is assigned, because the identity is given such a role by somebody else. Default: a custom role is made and assigned, which takes the right to do both in the subscription.
+    """
     source: NotRequired[pulumi.Input[Optional[_builtins.str]]]
+    """
+    discovery: the gateway asks Azure once a day, as its managed identity, for which it is given a role that may do this and nothing else. none: it does not ask, and groups by service tag match nothing; the platform is permitted by name alone. Default: discovery.
+    """
 
 @pulumi.input_type
 class ServiceTagOptionsArgs:
     def __init__(__self__, *,
                  role_definition_id: pulumi.Input[Optional[_builtins.str]] = None,
                  source: pulumi.Input[Optional[_builtins.str]] = None):
+        """
+        ServiceTagOptions says how a gateway comes by the addresses behind Azure's service tags, which the standard ruleset uses beside the platform's names.
+
+        :param pulumi.Input[_builtins.str] role_definition_id: ARM id of a role definition with the action Microsoft.Network/locations/serviceTags/read, for whoever may not make one: it is assigned in the subscription. Empty: nothing is assigned, because the identity is given such a role by somebody else. Default: a custom role is made and assigned, which takes the right to do both in the subscription.
+        :param pulumi.Input[_builtins.str] source: discovery: the gateway asks Azure once a day, as its managed identity, for which it is given a role that may do this and nothing else. none: it does not ask, and groups by service tag match nothing; the platform is permitted by name alone. Default: discovery.
+        """
         if role_definition_id is not None:
             pulumi.set(__self__, "role_definition_id", role_definition_id)
         if source is not None:
@@ -2116,6 +2131,9 @@ class ServiceTagOptionsArgs:
     @_builtins.property
     @pulumi.getter(name="roleDefinitionId")
     def role_definition_id(self) -> pulumi.Input[Optional[_builtins.str]]:
+        """
+        ARM id of a role definition with the action Microsoft.Network/locations/serviceTags/read, for whoever may not make one: it is assigned in the subscription. Empty: nothing is assigned, because the identity is given such a role by somebody else. Default: a custom role is made and assigned, which takes the right to do both in the subscription.
+        """
         return pulumi.get(self, "role_definition_id")
 
     @role_definition_id.setter
@@ -2125,6 +2143,9 @@ class ServiceTagOptionsArgs:
     @_builtins.property
     @pulumi.getter
     def source(self) -> pulumi.Input[Optional[_builtins.str]]:
+        """
+        discovery: the gateway asks Azure once a day, as its managed identity, for which it is given a role that may do this and nothing else. none: it does not ask, and groups by service tag match nothing; the platform is permitted by name alone. Default: discovery.
+        """
         return pulumi.get(self, "source")
 
     @source.setter

@@ -67,14 +67,14 @@ public final class FoundryAccountArgs extends com.pulumi.resources.ResourceArgs 
     }
 
     /**
-     * Name of the account. Unless id is given, SpokeLock watches over the one of that name in the spoke's resource group.
+     * Name of the account. Unless id is given, SpokeLock watches over the one of that name in the spoke&#39;s resource group.
      * 
      */
     @Import(name="name")
     private @Nullable Output<String> name;
 
     /**
-     * @return Name of the account. Unless id is given, SpokeLock watches over the one of that name in the spoke's resource group.
+     * @return Name of the account. Unless id is given, SpokeLock watches over the one of that name in the spoke&#39;s resource group.
      * 
      */
     public Optional<Output<String>> name() {
@@ -204,7 +204,7 @@ public final class FoundryAccountArgs extends com.pulumi.resources.ResourceArgs 
         }
 
         /**
-         * @param name Name of the account. Unless id is given, SpokeLock watches over the one of that name in the spoke's resource group.
+         * @param name Name of the account. Unless id is given, SpokeLock watches over the one of that name in the spoke&#39;s resource group.
          * 
          * @return builder
          * 
@@ -215,7 +215,7 @@ public final class FoundryAccountArgs extends com.pulumi.resources.ResourceArgs 
         }
 
         /**
-         * @param name Name of the account. Unless id is given, SpokeLock watches over the one of that name in the spoke's resource group.
+         * @param name Name of the account. Unless id is given, SpokeLock watches over the one of that name in the spoke&#39;s resource group.
          * 
          * @return builder
          * 

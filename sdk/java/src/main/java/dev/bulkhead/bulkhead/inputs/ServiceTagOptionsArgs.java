@@ -11,20 +11,40 @@ import java.util.Optional;
 import javax.annotation.Nullable;
 
 
+/**
+ * ServiceTagOptions says how a gateway comes by the addresses behind Azure&#39;s service tags, which the standard ruleset uses beside the platform&#39;s names.
+ * 
+ */
 public final class ServiceTagOptionsArgs extends com.pulumi.resources.ResourceArgs {
 
     public static final ServiceTagOptionsArgs Empty = new ServiceTagOptionsArgs();
 
+    /**
+     * ARM id of a role definition with the action Microsoft.Network/locations/serviceTags/read, for whoever may not make one: it is assigned in the subscription. Empty: nothing is assigned, because the identity is given such a role by somebody else. Default: a custom role is made and assigned, which takes the right to do both in the subscription.
+     * 
+     */
     @Import(name="roleDefinitionId")
     private @Nullable Output<String> roleDefinitionId;
 
+    /**
+     * @return ARM id of a role definition with the action Microsoft.Network/locations/serviceTags/read, for whoever may not make one: it is assigned in the subscription. Empty: nothing is assigned, because the identity is given such a role by somebody else. Default: a custom role is made and assigned, which takes the right to do both in the subscription.
+     * 
+     */
     public Optional<Output<String>> roleDefinitionId() {
         return Optional.ofNullable(this.roleDefinitionId);
     }
 
+    /**
+     * discovery: the gateway asks Azure once a day, as its managed identity, for which it is given a role that may do this and nothing else. none: it does not ask, and groups by service tag match nothing; the platform is permitted by name alone. Default: discovery.
+     * 
+     */
     @Import(name="source")
     private @Nullable Output<String> source;
 
+    /**
+     * @return discovery: the gateway asks Azure once a day, as its managed identity, for which it is given a role that may do this and nothing else. none: it does not ask, and groups by service tag match nothing; the platform is permitted by name alone. Default: discovery.
+     * 
+     */
     public Optional<Output<String>> source() {
         return Optional.ofNullable(this.source);
     }
@@ -54,20 +74,44 @@ public final class ServiceTagOptionsArgs extends com.pulumi.resources.ResourceAr
             $ = new ServiceTagOptionsArgs(Objects.requireNonNull(defaults));
         }
 
+        /**
+         * @param roleDefinitionId ARM id of a role definition with the action Microsoft.Network/locations/serviceTags/read, for whoever may not make one: it is assigned in the subscription. Empty: nothing is assigned, because the identity is given such a role by somebody else. Default: a custom role is made and assigned, which takes the right to do both in the subscription.
+         * 
+         * @return builder
+         * 
+         */
         public Builder roleDefinitionId(@Nullable Output<String> roleDefinitionId) {
             $.roleDefinitionId = roleDefinitionId;
             return this;
         }
 
+        /**
+         * @param roleDefinitionId ARM id of a role definition with the action Microsoft.Network/locations/serviceTags/read, for whoever may not make one: it is assigned in the subscription. Empty: nothing is assigned, because the identity is given such a role by somebody else. Default: a custom role is made and assigned, which takes the right to do both in the subscription.
+         * 
+         * @return builder
+         * 
+         */
         public Builder roleDefinitionId(String roleDefinitionId) {
             return roleDefinitionId(Output.of(roleDefinitionId));
         }
 
+        /**
+         * @param source discovery: the gateway asks Azure once a day, as its managed identity, for which it is given a role that may do this and nothing else. none: it does not ask, and groups by service tag match nothing; the platform is permitted by name alone. Default: discovery.
+         * 
+         * @return builder
+         * 
+         */
         public Builder source(@Nullable Output<String> source) {
             $.source = source;
             return this;
         }
 
+        /**
+         * @param source discovery: the gateway asks Azure once a day, as its managed identity, for which it is given a role that may do this and nothing else. none: it does not ask, and groups by service tag match nothing; the platform is permitted by name alone. Default: discovery.
+         * 
+         * @return builder
+         * 
+         */
         public Builder source(String source) {
             return source(Output.of(source));
         }
