@@ -313,7 +313,10 @@ func (l *lab) dial(t testing.TB, src, dst netip.Addr, port uint16) *net.TCPConn 
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { c.Close() })
+	t.Cleanup(func() {
+		_ = c.(*net.TCPConn).SetLinger(0) // it is gone, and does not only have no more to ask
+		c.Close()
+	})
 	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
 	l.ln.conns <- Conn{TCPConn: s, Src: netip.AddrPortFrom(src, 40000), Dst: netip.AddrPortFrom(dst, port)}
 	return c.(*net.TCPConn)

@@ -157,6 +157,7 @@ func TestHTTPReload(t *testing.T) {
 	if status, _ := request(t, c, br, get); status != 403 {
 		t.Fatal(status)
 	}
+	l.log.wait(t, audit.Close) // the refusal ended the flow
 	l.rules.Store(compile(t, rules))
 	c = l.dial(t, agent, github, 80)
 	br = bufio.NewReader(c)
@@ -222,6 +223,7 @@ func TestHTTPReloadDuringJudgement(t *testing.T) {
 	if status, body := request(t, c, br, post); status != 200 {
 		t.Fatal(status, body)
 	}
+	l.log.find(t, answered) // until then the first is under way, and would be withdrawn, too
 	armed.Store(true)
 	if status, body := request(t, c, br, post); status != 403 {
 		t.Fatal(status, body)

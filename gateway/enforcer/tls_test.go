@@ -215,11 +215,13 @@ func TestDecryptedReload(t *testing.T) {
 func TestReloadEndsRequests(t *testing.T) {
 	for what, tc := range map[string]struct {
 		change *strings.Replacer
+		half   bool // the client has ended its own side
 		ends   bool
 	}{
-		"another path":   {strings.NewReplacer("paths: [/mcp]", "paths: [/other]"), true},
-		"another method": {strings.NewReplacer("methods: [POST]", "methods: [GET]"), true},
-		"one path more":  {strings.NewReplacer("paths: [/mcp]", "paths: [/mcp, /other]"), false},
+		"another path":   {strings.NewReplacer("paths: [/mcp]", "paths: [/other]"), false, true},
+		"another method": {strings.NewReplacer("methods: [POST]", "methods: [GET]"), false, true},
+		"half-open":      {strings.NewReplacer("paths: [/mcp]", "paths: [/other]"), true, true},
+		"one path more":  {strings.NewReplacer("paths: [/mcp]", "paths: [/mcp, /other]"), false, false},
 	} {
 		t.Run(what, func(t *testing.T) {
 			l := newTLSLab(t)
@@ -234,12 +236,18 @@ func TestReloadEndsRequests(t *testing.T) {
 			if _, err := io.ReadFull(resp.Body, make([]byte, len("POST"))); err != nil {
 				t.Fatal(err)
 			}
+			if tc.half {
+				if err := c.CloseWrite(); err != nil {
+					t.Fatal(err)
+				}
+			}
 			l.rules.Store(compile(t, tc.change.Replace(rules)))
 			if n := l.Rejudge(t.Context()); (n == 1) != tc.ends {
 				t.Fatalf("%d withdrawn", n)
 			}
 			if tc.ends {
 				wantReset(t, c.NetConn())
+				l.log.wait(t, audit.Close)
 			}
 		})
 	}

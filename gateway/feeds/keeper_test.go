@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -91,8 +92,11 @@ func TestKeeperTries(t *testing.T) {
 // TestKeeperFollows: what a ruleset no longer names is not asked for any more.
 func TestKeeperFollows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex // sources are asked at one time
 		asked := map[string]int{}
 		fetcher := NewFetcher(filepath.Join(t.TempDir(), "feeds"), func(_ context.Context, host string) ([]netip.Addr, error) {
+			mu.Lock()
+			defer mu.Unlock()
 			asked[host]++
 			return nil, errors.New("no such host")
 		})
@@ -108,8 +112,10 @@ func TestKeeperFollows(t *testing.T) {
 		if len(asked) != 2 || asked["a.example"] != 1 || asked["b.example"] != 1 {
 			t.Errorf("asked %v", asked)
 		}
-		k.Follow(ctx, doc(feed("a", "https://a.example/"), feed("b", "https://new.example/")))
+		mu.Lock()
 		clear(asked)
+		mu.Unlock()
+		k.Follow(ctx, doc(feed("a", "https://a.example/"), feed("b", "https://new.example/")))
 		time.Sleep(time.Hour)
 		synctest.Wait()
 		if asked["a.example"] == 0 || asked["new.example"] == 0 || asked["b.example"] != 0 {

@@ -224,9 +224,22 @@ func TestClientGoes(t *testing.T) {
 	}, func(_ *testing.T, _ *fakeGate, c net.Conn, _ *bufio.Reader) {
 		_, _ = io.WriteString(c, getRequest)
 		<-asked
-		c.Close()
+		abandon(t, c)
 		<-ended
 	})
+}
+
+// abandon ends a connection as a process does that is killed with answers unread. Any other end looks like
+// that of a client that has no more to ask, and waits.
+func abandon(t *testing.T, c net.Conn) {
+	t.Helper()
+	if encrypted, ok := c.(*tls.Conn); ok {
+		c = encrypted.NetConn()
+	}
+	if err := c.(*net.TCPConn).SetLinger(0); err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
 }
 
 // A field that would be two is not sent.
