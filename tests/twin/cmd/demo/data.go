@@ -37,7 +37,7 @@ func (d *demo) data(ctx context.Context) error {
 		}
 		if len(r.Ruleset.Missing) == 0 && len(r.Data) == 2 {
 			for _, s := range r.Data {
-				fmt.Fprintf(d.w, "  %d entries from %s\n", s.Entries, s.From)
+				fmt.Fprintf(d.w, "  from %s, entries: %d\n", s.From, s.Entries)
 			}
 			break
 		}

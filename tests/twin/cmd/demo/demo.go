@@ -122,7 +122,7 @@ func (d *demo) prepare(ctx context.Context) (err error) {
 	}
 	text := fmt.Sprintf(program, d.bundle, planes.DeployerAddress)
 	rules := strings.NewReplacer("file:FEEDS/", "https://"+boot.FeedsName+"/", "allow-agent-infra,       priority: 50", "allow-agent-infra,       priority: 12").Replace(lab.Ruleset)
-	rules = strings.Replace(rules, ",        cidrs: [10.20.1.0/24]", "", 1) // the spoke's: the agents' and the canary's
+	rules = strings.Replace(rules, "cidrs: [10.20.1.0/24]", "cidrs: [10.20.1.0/24, 10.20.3.0/27]", 1) // the canary is held to what agents are
 	for name, content := range map[string]string{"Pulumi.yaml": text, "ruleset.yaml": rules} {
 		if err := os.WriteFile(filepath.Join(project, name), []byte(content), 0o644); err != nil {
 			return err
