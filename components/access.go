@@ -15,6 +15,7 @@ const (
 	roleBlobReader     = "2a2b9908-6ea1-4ae2-8e65-a410df84e7d1" // Storage Blob Data Reader
 	roleBlobWriter     = "ba92f5b4-2d11-453d-a403-e96b0029c9fe" // Storage Blob Data Contributor
 	roleKeyUser        = "12338af0-0e69-4776-bea7-57ae8d297424" // Key Vault Crypto User: signs, reads the public half, may disable the key
+	roleImagePuller    = "7f951dda-4ed3-4680-a7ca-43fe172d538d" // AcrPull
 	roleSecretsOfficer = "b86a8fe4-44ce-4948-aee5-eccb2c155cd7" // Key Vault Secrets Officer
 )
 

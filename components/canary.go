@@ -1,6 +1,7 @@
 package components
 
 import (
+	"regexp"
 	"strings"
 
 	app "github.com/pulumi/pulumi-azure-native-sdk/app/v2/v20250101"
@@ -27,6 +28,10 @@ type CanaryArgs struct {
 	// Reference of an image that has the bulkhead program in it. The gateway has to permit its registry to the canary,
 	// and the hosts that the registry sends to for its layers.
 	Image string `pulumi:"image"`
+	// ARM id of the Azure Container Registry that the image is in. The job then pulls as an identity of its own, which is
+	// made, may pull from that registry and nothing else, and is out of the reach of what runs in the job. That takes the
+	// right to assign roles on the registry. Default: the image is public.
+	RegistryID *string `pulumi:"registryId,optional"`
 	// A name that the ruleset permits on port 443. Default: mcr.microsoft.com, which the platform needs.
 	Permitted *string `pulumi:"permitted,optional"`
 	// A name that the ruleset denies. Default: example.com.
@@ -85,6 +90,11 @@ func newCanary(ctx *pulumi.Context, name string, args CanaryArgs, opts ...pulumi
 	if err != nil {
 		return nil, err
 	}
+	// Before the environment, which takes minutes: so long a new assignment may take until the registry knows of it.
+	puller, err := args.puller(ctx, name, child)
+	if err != nil {
+		return nil, err
+	}
 	// Workload profiles, because Foundry's own environments have them: the older kind does
 	// not support route tables at all.
 	const profile = "Consumption"
@@ -103,12 +113,21 @@ func newCanary(ctx *pulumi.Context, name string, args CanaryArgs, opts ...pulumi
 	if err != nil {
 		return nil, err
 	}
+	configuration, first := args.trigger(), []pulumi.Resource{}
+	var identity app.ManagedServiceIdentityPtrInput
+	if puller != nil {
+		id := puller.identity.ID().ToStringOutput()
+		identity = app.ManagedServiceIdentityArgs{Type: pulumi.String("UserAssigned"), UserAssignedIdentities: pulumi.StringArray{id}}
+		configuration.Registries = app.RegistryCredentialsArray{app.RegistryCredentialsArgs{Server: pulumi.String(imageServer(args.Image)), Identity: id}}
+		configuration.IdentitySettings = app.IdentitySettingsArray{app.IdentitySettingsArgs{Identity: id, Lifecycle: pulumi.String(app.IdentitySettingsLifeCycleNone)}}
+		first = append(first, puller.granted)
+	}
 	job, err := app.NewJob(ctx, name, &app.JobArgs{
 		Location:            pulumi.String(args.Location),
 		ResourceGroupName:   args.ResourceGroupName,
 		EnvironmentId:       environment.ID(),
 		WorkloadProfileName: pulumi.String(profile),
-		Configuration:       args.trigger(),
+		Configuration:       configuration,
 		Template: app.JobTemplateArgs{Containers: app.ContainerArray{app.ContainerArgs{
 			Name:      pulumi.String("probe"),
 			Image:     pulumi.String(args.Image),
@@ -116,8 +135,9 @@ func newCanary(ctx *pulumi.Context, name string, args CanaryArgs, opts ...pulumi
 			Env:       args.environment(),
 			Resources: app.ContainerResourcesArgs{Cpu: pulumi.Float64(0.25), Memory: pulumi.String("0.5Gi")},
 		}}},
-		Tags: tags,
-	}, child)
+		Identity: identity,
+		Tags:     tags,
+	}, child, pulumi.DependsOn(first))
 	if err != nil {
 		return nil, err
 	}
@@ -137,6 +157,14 @@ func (args *CanaryArgs) check() error {
 	if args.Image == "" {
 		p.add("image", "name an image that has the bulkhead program in it")
 	}
+	if args.RegistryID != nil {
+		switch {
+		case !registryID.MatchString(*args.RegistryID):
+			p.add("registryId", "%q is not the id of a registry: /subscriptions/ID/resourceGroups/NAME/providers/Microsoft.ContainerRegistry/registries/NAME", *args.RegistryID)
+		case args.Image != "" && imageServer(args.Image) == "":
+			p.add("image", "%s does not say which host it is pulled from, such as contoso.azurecr.io/bulkhead:1", args.Image)
+		}
+	}
 	if args.Decrypted != nil && args.RootCertificate == nil {
 		p.add("rootCertificate", "needed to tell whether the certificate of %s is from the gateway's root", *args.Decrypted)
 	}
@@ -144,6 +172,57 @@ func (args *CanaryArgs) check() error {
 		p.add("schedule", "%q is not a cron expression of five fields, such as 0 * * * *", *args.Schedule)
 	}
 	return p.err()
+}
+
+var registryID = regexp.MustCompile(`(?i)^/subscriptions/[^/]+/resourceGroups/[^/]+/providers/Microsoft\.ContainerRegistry/registries/[^/]+$`)
+
+// imageServer is the host in an image's reference; empty where it has none, which means another to each client.
+func imageServer(image string) string {
+	host, _, named := strings.Cut(image, "/")
+	if !named || !strings.Contains(host, ".") {
+		return ""
+	}
+	return host
+}
+
+// imageHosts are the names that an image is pulled from, as far as its reference tells. An Azure Container Registry with dedicated
+// data endpoints has its layers under a name of its own in each region; any other has them under
+// *.blob.core.windows.net, which is too much to permit
+// (learn.microsoft.com/azure/container-registry/container-registry-dedicated-data-endpoints).
+func imageHosts(image, location string) []string {
+	server := imageServer(image)
+	if server == "" {
+		return nil
+	}
+	hosts := []string{server}
+	if registry, ok := strings.CutSuffix(server, ".azurecr.io"); ok {
+		hosts = append(hosts, registry+"."+location+".data.azurecr.io")
+	}
+	return hosts
+}
+
+// puller may pull the image, and do nothing else. Azure looks for the image when the job is made, so it is granted first.
+type puller struct {
+	identity userAssignedIdentity
+	granted  pulumi.Resource
+}
+
+// puller makes one for a registry that wants to know who pulls; nil for any other.
+func (args *CanaryArgs) puller(ctx *pulumi.Context, name string, child pulumi.ResourceOption) (*puller, error) {
+	if args.RegistryID == nil {
+		return nil, nil
+	}
+	p := &puller{}
+	err := ctx.RegisterResource("azure-native:managedidentity:UserAssignedIdentity", name+"-pulls", pulumi.Map{
+		"resourceGroupName": args.ResourceGroupName,
+		"location":          pulumi.String(args.Location),
+		"tags":              pulumi.ToStringMap(args.Tags),
+	}, &p.identity, child, pulumi.Version(azureNative))
+	if err != nil {
+		return nil, err
+	}
+	p.granted, err = grant(ctx, name+"-pulls", roleImagePuller, pulumi.ID(*args.RegistryID).ToIDOutput(), p.identity.PrincipalID, "ServicePrincipal", child)
+	return p, err
 }
 
 // rootVariable is where the probe finds the root: a certificate, and nothing secret.

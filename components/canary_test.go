@@ -75,6 +75,48 @@ func TestCanaryProbe(t *testing.T) {
 	}
 }
 
+// What pulls the image may do nothing else, and what runs in the job cannot be it.
+func TestCanaryPulls(t *testing.T) {
+	args := canaryArgs()
+	registry := subscription + "/resourceGroups/shared/providers/Microsoft.ContainerRegistry/registries/contoso"
+	args.Image, args.RegistryID = "contoso.azurecr.io/bulkhead:1", &registry
+	r, err := provisionCanary(t, args)
+	if err != nil {
+		t.Fatal(err)
+	}
+	identity := subscription + "/UserAssignedIdentity/canary-pulls"
+	job := r.one(t, "Job", "")
+	if got, want := job.plain("identity"), map[string]any{"type": "UserAssigned", "userAssignedIdentities": []any{identity}}; !reflect.DeepEqual(got, want) {
+		t.Errorf("the job is %v, want %v", got, want)
+	}
+	configuration := job.plain("configuration").(map[string]any)
+	if got, want := configuration["registries"], []any{map[string]any{"server": "contoso.azurecr.io", "identity": identity}}; !reflect.DeepEqual(got, want) {
+		t.Errorf("pulls from %v, want %v", got, want)
+	}
+	if got, want := configuration["identitySettings"], []any{map[string]any{"identity": identity, "lifecycle": "None"}}; !reflect.DeepEqual(got, want) {
+		t.Errorf("identities of what runs: %v, want %v", got, want)
+	}
+	granted := r.one(t, "RoleAssignment", "")
+	if granted.plain("scope") != registry || granted.plain("principalId") != "11111111-0000-0000-0000-000000000000" ||
+		granted.plain("roleDefinitionId") != subscription+"/providers/Microsoft.Authorization/roleDefinitions/7f951dda-4ed3-4680-a7ca-43fe172d538d" {
+		t.Errorf("granted %v", granted.inputs.Mappable())
+	}
+}
+
+func TestImageHosts(t *testing.T) {
+	for image, want := range map[string][]string{
+		"contoso.azurecr.io/bulkhead:1":     {"contoso.azurecr.io", "contoso.eastus2.data.azurecr.io"},
+		"ghcr.io/contoso/bulkhead@sha256:0": {"ghcr.io"},
+		"bulkhead:1":                        nil,
+		"contoso/bulkhead":                  nil,
+		"":                                  nil,
+	} {
+		if got := imageHosts(image, "eastus2"); !slices.Equal(got, want) {
+			t.Errorf("%s is pulled from %q, want %q", image, got, want)
+		}
+	}
+}
+
 func TestCanaryRefuses(t *testing.T) {
 	for _, test := range []struct {
 		path  string
@@ -82,6 +124,10 @@ func TestCanaryRefuses(t *testing.T) {
 	}{
 		{"prefix", func(a *CanaryArgs) { a.Prefix = "10.20.3.0/28" }},
 		{"image", func(a *CanaryArgs) { a.Image = "" }},
+		{"registryId", func(a *CanaryArgs) { a.RegistryID = new("contoso") }},
+		{"image", func(a *CanaryArgs) {
+			a.Image, a.RegistryID = "bulkhead:1", new("/subscriptions/s/resourceGroups/g/providers/Microsoft.ContainerRegistry/registries/contoso")
+		}},
 		{"rootCertificate", func(a *CanaryArgs) { a.Decrypted = new("mcp.contoso.com") }},
 		{"schedule", func(a *CanaryArgs) { a.Schedule = new("hourly") }},
 	} {

@@ -137,6 +137,9 @@ type CanaryOptions struct {
 	// Reference of an image that has the bulkhead program in it. The ruleset has to permit its registry, and the hosts
 	// that the registry sends to for its layers.
 	Image string `pulumi:"image"`
+	// ARM id of the Azure Container Registry that the image is in, for which the canary is given an identity that may pull
+	// from it. Default: the image is public.
+	RegistryID *string `pulumi:"registryId,optional"`
 	// Prefix of the canary's subnet, /27 or wider. Default: the first /27 of the fourth /24 of addressSpace.
 	Prefix *string `pulumi:"prefix,optional"`
 	// A name that the ruleset permits. Default: mcr.microsoft.com.
@@ -440,6 +443,7 @@ func (s *spokeBuilder) canary() error {
 		RouteTableID:           s.subnet.RouteTableID,
 		NetworkSecurityGroupID: s.subnet.NetworkSecurityGroupID,
 		Image:                  options.Image,
+		RegistryID:             options.RegistryID,
 		Permitted:              options.Permitted,
 		Denied:                 options.Denied,
 		Decrypted:              options.Decrypted,

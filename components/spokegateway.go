@@ -3,6 +3,7 @@ package components
 import (
 	"fmt"
 	"net/netip"
+	"regexp"
 	"strings"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
@@ -150,6 +151,10 @@ type gatewayArgs struct {
 	inspects          bool // a root was given
 }
 
+// armSize matches the names of sizes with an Arm processor, such as Standard_D4ps_v5: a p among the letters behind the number of
+// cores (learn.microsoft.com/azure/virtual-machines/vm-naming-conventions).
+var armSize = regexp.MustCompile(`^[A-Za-z]+_[A-Z]+[0-9]+(-[0-9]+)?[a-z]*p[a-z]*(_|$)`)
+
 // check refuses what Azure or the gateway itself would refuse, and what would let somebody in.
 func (args *SpokeGatewayArgs) check() (gatewayArgs, error) {
 	var p problems
@@ -176,6 +181,9 @@ func (args *SpokeGatewayArgs) check() (gatewayArgs, error) {
 		case agents.Contains(plain.address):
 			p.add(at, "%s holds the gateway's address %s: what it sends would be routed back to itself. Give it a subnet of its own", agents, plain.address)
 		}
+	}
+	if size := or(args.VMSize, defaultVMSize); armSize.MatchString(size) {
+		p.add("vmSize", "%s has an Arm processor, and the gateway's image and release are for x64: choose one such as %s", size, defaultVMSize)
 	}
 	if args.BundleFile == "" {
 		p.add("bundleFile", "name the gateway's release archive")

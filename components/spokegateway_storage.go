@@ -19,6 +19,10 @@ const (
 // as a version until somebody deletes it: which ruleset was published when stays on record.
 const keepDeleted = 30
 
+// keepReports is for how many days the gateway's overwritten reports are kept. It writes one every few minutes, and what
+// it decided is in its audit.
+const keepReports = 7
+
 // storage makes the account with its three containers.
 //
 // It takes no shared key, so whatever reads or writes shows an identity, and it answers
@@ -67,6 +71,9 @@ func (g *gatewayBuilder) storage() (err error) {
 	if err != nil {
 		return err
 	}
+	if err := g.expireReports(); err != nil {
+		return err
+	}
 	g.containers = map[string]*storage.BlobContainer{}
 	for _, name := range []string{policyContainer, bundleContainer, attestationContainer} {
 		g.containers[name], err = storage.NewBlobContainer(g.ctx, g.name+"-"+name, &storage.BlobContainerArgs{
@@ -81,6 +88,29 @@ func (g *gatewayBuilder) storage() (err error) {
 	}
 	g.endpoint = g.account.PrimaryEndpoints.Blob()
 	return g.privateEndpoint()
+}
+
+// expireReports has Azure delete old versions of reports
+// (learn.microsoft.com/azure/storage/blobs/lifecycle-management-overview).
+func (g *gatewayBuilder) expireReports() error {
+	_, err := storage.NewManagementPolicy(g.ctx, g.name+"-blobs", &storage.ManagementPolicyArgs{
+		ResourceGroupName:    g.args.ResourceGroupName,
+		AccountName:          g.account.Name,
+		ManagementPolicyName: pulumi.String("default"),
+		Policy: storage.ManagementPolicySchemaArgs{Rules: storage.ManagementPolicyRuleArray{storage.ManagementPolicyRuleArgs{
+			Name: pulumi.String("old-reports"),
+			Type: pulumi.String("Lifecycle"),
+			Definition: storage.ManagementPolicyDefinitionArgs{
+				Filters: storage.ManagementPolicyFilterArgs{
+					BlobTypes: pulumi.ToStringArray([]string{"blockBlob"}), PrefixMatch: pulumi.ToStringArray([]string{attestationContainer + "/"}),
+				},
+				Actions: storage.ManagementPolicyActionArgs{Version: storage.ManagementPolicyVersionArgs{
+					Delete: storage.DateAfterCreationArgs{DaysAfterCreationGreaterThan: pulumi.Float64(keepReports)},
+				}},
+			},
+		}}},
+	}, g.child)
+	return err
 }
 
 // storageAddresses are prefixes as the storage firewall takes them, which refuses /31 and

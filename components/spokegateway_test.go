@@ -369,6 +369,13 @@ func TestSpokeGatewayStorage(t *testing.T) {
 		!reflect.DeepEqual(blobs.plain("containerDeleteRetentionPolicy"), kept) {
 		t.Errorf("a published ruleset can be lost: %v", blobs.inputs)
 	}
+	expires := map[string]any{"rules": []any{map[string]any{"name": "old-reports", "type": "Lifecycle", "definition": map[string]any{
+		"filters": map[string]any{"blobTypes": []any{"blockBlob"}, "prefixMatch": []any{"attestation/"}},
+		"actions": map[string]any{"version": map[string]any{"delete": map[string]any{"daysAfterCreationGreaterThan": 7.0}}},
+	}}}}
+	if got := r.one(t, "ManagementPolicy", "").plain("policy"); !reflect.DeepEqual(got, expires) {
+		t.Errorf("expires\n got %v\nwant %v", got, expires)
+	}
 	for _, name := range []string{"policy", "bundle", "attestation"} {
 		if c := r.one(t, "BlobContainer", "gateway-"+name); c.plain("containerName") != name || c.plain("publicAccess") != "None" {
 			t.Errorf("%v", c.inputs)
@@ -454,6 +461,8 @@ func TestSpokeGatewayRefuses(t *testing.T) {
 		"a vault without a key":  {func(a *SpokeGatewayArgs) { a.KeyID = nil }, "keyId"},
 		"a root without a vault": {func(a *SpokeGatewayArgs) { a.VaultURI = nil }, "rootCertificate"},
 		"an endpoint, no zone":   {func(a *SpokeGatewayArgs) { a.PrivateEndpointSubnetID = pulumi.String("s") }, "blobPrivateDnsZoneId"},
+		"an Arm processor":       {func(a *SpokeGatewayArgs) { a.VMSize = ptr("Standard_D4ps_v5") }, "vmSize"},
+		"a small Arm processor":  {func(a *SpokeGatewayArgs) { a.VMSize = ptr("Standard_B2pts_v2") }, "vmSize"},
 		"tags from elsewhere":    {func(a *SpokeGatewayArgs) { a.ServiceTags = &ServiceTagOptions{Source: ptr("file")} }, "serviceTags.source"},
 		"a role by its name":     {func(a *SpokeGatewayArgs) { a.ServiceTags = &ServiceTagOptions{RoleDefinitionID: ptr("Reader")} }, "serviceTags.roleDefinitionId"},
 		"a role for nothing": {func(a *SpokeGatewayArgs) {

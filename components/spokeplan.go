@@ -159,6 +159,7 @@ func (args *FoundrySpokeArgs) skips() []preflight.Skip {
 // guarded is the plan as the guards know it.
 func (args *FoundrySpokeArgs) guarded(plan *spokePlan) preflight.Plan {
 	foundry, gateway := or(args.Foundry, FoundryAccount{}), or(args.Gateway, GatewayOptions{})
+	tags := or(gateway.ServiceTags, ServiceTagOptions{})
 	return preflight.Plan{
 		Location:         args.Location,
 		AccountLocation:  or(foundry.Location, ""),
@@ -170,6 +171,7 @@ func (args *FoundrySpokeArgs) guarded(plan *spokePlan) preflight.Plan {
 		GatewayPrefix:    plan.gateway,
 		EndpointPrefix:   plan.endpoints,
 		CanaryPrefix:     plan.canary,
+		CanaryImageHost:  imageServer(or(args.Canary, CanaryOptions{}).Image),
 		GatewayAddress:   plan.address,
 		Delegation:       Delegation,
 		Sessions:         or(foundry.Sessions, 0),
@@ -178,6 +180,7 @@ func (args *FoundrySpokeArgs) guarded(plan *spokePlan) preflight.Plan {
 		VMSize:           or(gateway.VMSize, ""),
 		StandardSetup:    or(foundry.StandardSetup, true),
 		GrantsDeployer:   args.DeployerObjectID == nil || *args.DeployerObjectID != "",
+		DefinesRole:      or(tags.Source, "") != "none" && tags.RoleDefinitionID == nil,
 		Ruleset:          &preflight.Ruleset{Document: plan.document.text},
 	}
 }
@@ -189,6 +192,7 @@ func guardedBy(resource string, plan *spokePlan) string {
 		"planned gateway subnet":          "gatewayPrefix",
 		"planned private-endpoint subnet": "privateEndpointPrefix",
 		"planned canary subnet":           "canary.prefix",
+		"planned canary":                  "canary.image",
 		"planned virtual network":         "addressSpace",
 		"planned adjacent network":        "adjacentPrefixes",
 		"planned gateway":                 "gatewayAddress",

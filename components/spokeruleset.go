@@ -139,6 +139,9 @@ func spokeOf(args *FoundrySpokeArgs, plan *spokePlan) ruleset.Spoke {
 		AgentPrefixes: plan.agentPrefixes(), EndpointPrefixes: []string{plan.endpoints}, AdjacentPrefixes: plan.adjacent,
 		ToolCalls: args.ToolCalls, Inspection: or(args.Inspection, true),
 	}
+	if args.Canary != nil {
+		spoke.CanaryPrefix, spoke.CanaryImage = plan.canary, imageHosts(args.Canary.Image, args.Location)
+	}
 	for _, z := range privateZones {
 		spoke.Resolve = append(spoke.Resolve, z.names)
 	}

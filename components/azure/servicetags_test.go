@@ -62,6 +62,7 @@ func TestServiceTagsRefused(t *testing.T) {
 		{429, strings.NewReader(`{"error":{"code":"TooManyRequests","message":"later"}}`), "answers 429 TooManyRequests"},
 		{503, strings.NewReader("<html>\n<body>"), "answers 503"},
 		{200, strings.NewReader("<html>"), "invalid character"},
+		{200, strings.NewReader(`{"name":"Public","nextLink":"https://management.azure.com/more","values":[]}`), "a part of its service tags"},
 		{200, io.MultiReader(strings.NewReader(`{"name":"`), endless{}), "request body too large"},
 	} {
 		m := &manager{status: tt.status, body: tt.body}

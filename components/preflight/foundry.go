@@ -116,9 +116,7 @@ var foundryGuards = []Guard{{
 			return
 		}
 		const action = "Microsoft.Authorization/roleAssignments/write"
-		if !slices.ContainsFunc(v.inv.Deployer.Permissions, func(p Permission) bool {
-			return matchesAction(p.Actions, action) && !matchesAction(p.NotActions, action)
-		}) {
+		if !v.deployerMay(action) {
 			v.found("deployer in "+v.inv.Scope.ResourceGroup, "no right to assign roles", action)
 		}
 	},

@@ -21,9 +21,10 @@ const (
 )
 
 const (
-	srcSizing   = "limits.flows and limits.flowsPerSource in docs/reference/configuration.md"
-	srcNSG      = "Azure Virtual Network documentation, network-security-groups-overview"
-	srcAttested = "follows from the contract of the gateway's report"
+	srcCustomRoles = "Azure RBAC documentation, custom-roles"
+	srcSizing      = "limits.flows and limits.flowsPerSource in docs/reference/configuration.md"
+	srcNSG         = "Azure Virtual Network documentation, network-security-groups-overview"
+	srcAttested    = "follows from the contract of the gateway's report"
 )
 
 var gatewayGuards = []Guard{{
@@ -54,7 +55,31 @@ var gatewayGuards = []Guard{{
 	Source:    srcNSG,
 	Fix:       "remove the rule; administer the gateway by Azure Bastion or serial console",
 	check:     inbound,
+}, {
+	ID: "GW-05", Severity: Fail, When: Before, Needs: []Part{PartDeployer, PartVNets, PartAccounts},
+	Condition: "the deployer may make the role by which the gateway reads service tags, where the program does",
+	Why:       "No built-in role reads service tags and nothing else, so the program makes one in the subscription. Without the right to, an update ends half-way.",
+	Source:    srcCustomRoles,
+	Fix:       "deploy as Owner or User Access Administrator of the subscription, set gateway.serviceTags.roleDefinitionId to a role that somebody else has made, or set gateway.serviceTags.source to none",
+	check:     definesRole,
 }}
+
+// definesRole judges by what the deployer holds in the resource group. Whether that is so in the whole subscription, where
+// the role is made, Azure does not say there.
+func definesRole(v *view) {
+	switch {
+	case !v.plan.DefinesRole:
+		v.notApplicable("the program makes no role")
+		return
+	case v.bound():
+		v.notApplicable("the spoke is in use; no role is to be made")
+		return
+	}
+	const action = "Microsoft.Authorization/roleDefinitions/write"
+	if !v.deployerMay(action) {
+		v.found("deployer in "+v.inv.Scope.ResourceGroup, "no right to make a role", action)
+	}
+}
 
 func forwards(v *view) {
 	nics := v.gatewayNICs()

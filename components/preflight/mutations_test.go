@@ -219,6 +219,10 @@ var mutations = []mutation{
 	{guard: "GW-02", name: "refused", change: func(i *Inventory) { i.GatewayReports[0].Error = "POL-00: unknown key" }},
 	{guard: "GW-03", name: "one core", change: func(i *Inventory) { i.VMs[0].Size = "Standard_B1s" }},
 	{guard: "GW-03", name: "not accelerated", change: func(i *Inventory) { i.NICs[0].Accelerated = false }},
+	{guard: "GW-05", name: "administers access alone", prepare: func(i *Inventory) { unbound(i); i.Plan.DefinesRole = true },
+		change: func(i *Inventory) {
+			i.Deployer.Permissions[0].NotActions = []string{"Microsoft.Authorization/roleDefinitions/*"}
+		}},
 	{guard: "GW-04", name: "SSH", change: func(i *Inventory) {
 		i.NSGs[1].Rules = append(i.NSGs[1].Rules, NSGRule{"ssh", 200, "Inbound", "Allow", "Tcp", []string{"203.0.113.0/24"}, []string{"*"}, []string{"22"}})
 	}},
@@ -278,6 +282,11 @@ var mutations = []mutation{
 	{guard: "CA-02", name: "no purge protection", change: func(i *Inventory) { i.Vaults[0].PurgeProtection = false }},
 	{guard: "CA-02", name: "name held", prepare: func(i *Inventory) { i.Vaults, i.RoleAssignments = []Vault{}, []RoleAssignment{} },
 		change: func(i *Inventory) { i.DeletedVaults = []DeletedResource{{"kv-agents-7d2984", "eastus2"}} }},
+	{guard: "RUL-13", name: "another registry", prepare: func(i *Inventory) {
+		i.Plan.CanaryPrefix, i.Plan.CanaryImageHost = "10.20.3.0/27", "mcr.microsoft.com"
+		document(i, "10.20.1.0/24", "10.20.0.0/16")
+		publish(i)
+	}, change: func(i *Inventory) { i.Plan.CanaryImageHost = "contoso.azurecr.io" }},
 	{guard: "CA-03", name: "other names", change: func(i *Inventory) {
 		document(i, "mcp.contoso.com", "mcp.fabrikam.com")
 	}, also: []string{"RUL-11"}},

@@ -20,6 +20,8 @@ type Plan struct {
 	// EndpointPrefix is the private endpoints' subnet.
 	EndpointPrefix string `json:"endpointPrefix,omitempty"`
 	CanaryPrefix   string `json:"canaryPrefix,omitempty"`
+	// CanaryImageHost is the registry that the canary's image is pulled from; empty: not known.
+	CanaryImageHost string `json:"canaryImageHost,omitempty"`
 	// GatewayAddress is the next hop of every route: the gateway's own address or its
 	// load balancer's.
 	GatewayAddress string `json:"gatewayAddress,omitempty"`
@@ -44,6 +46,8 @@ type Plan struct {
 	StandardSetup bool `json:"standardSetup,omitempty"`
 	// GrantsDeployer says that the deployer is given its data-plane roles by the program.
 	GrantsDeployer bool `json:"grantsDeployer,omitempty"`
+	// DefinesRole says that the program makes a role in the subscription, by which the gateway reads service tags.
+	DefinesRole bool `json:"definesRole,omitempty"`
 	// Ruleset is the document that will be published.
 	Ruleset *Ruleset `json:"-"`
 }

@@ -109,6 +109,13 @@ var rulesetGuards = []Guard{{
 	Source:    srcVirtualNetworks + " (February 2026)",
 	Fix:       "run with mode monitor first, and add the addresses that agents try to an agent-infra group",
 	check:     func(v *view) { v.infrastructure(false) },
+}, {
+	ID: "RUL-13", Severity: Fail, When: Before, Static: true, Needs: []Part{PartVNets, PartRuleset},
+	Condition: "the canary may reach the registry that its image is in",
+	Why:       "Container Apps pulls an image by the subnet's routes, so through the gateway: an image that is denied is a canary that never runs.",
+	Source:    srcFirewall,
+	Fix:       "permit the registry to the canary's prefix on tcp/443, with DECRYPT_NOT_ALLOWED, and the host that it sends to for layers: REGISTRY.REGION.data.azurecr.io of a Premium registry with dedicated data endpoints",
+	check:     pulled,
 }}
 
 // documents are the planned ruleset, decoded and compiled for the spoke; nil where it
@@ -333,6 +340,21 @@ func governed(v *view) {
 				break
 			}
 		}
+	}
+}
+
+func pulled(v *view) {
+	if !v.ruled() {
+		return
+	}
+	subnet, err := netip.ParsePrefix(v.plan.CanaryPrefix)
+	if err != nil || v.plan.CanaryImageHost == "" { // NET-00 speaks of a prefix that cannot be read
+		v.notApplicable("no canary is planned, or not known where its image is")
+		return
+	}
+	_, compiled := v.documents()
+	if q := compiled.Question(nth(subnet, 4), v.plan.CanaryImageHost); !q.Permitted() {
+		v.found("planned canary", fmt.Sprintf("%s may not resolve %s (rule %s)", subnet, v.plan.CanaryImageHost, q.Rule), "a permit for the registry")
 	}
 }
 

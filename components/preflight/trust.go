@@ -328,6 +328,13 @@ func deployerData(v *view) {
 	}
 }
 
+// deployerMay reports whether the deployer's roles allow an action of the control plane.
+func (v *view) deployerMay(action string) bool {
+	return slices.ContainsFunc(v.inv.Deployer.Permissions, func(p Permission) bool {
+		return matchesAction(p.Actions, action) && !matchesAction(p.NotActions, action)
+	})
+}
+
 // matchesAction reports whether one of a role's patterns holds an action: `*` stands for any
 // characters, and case does not count.
 func matchesAction(patterns []string, action string) bool {

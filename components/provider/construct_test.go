@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -129,7 +130,7 @@ func TestConstruct(t *testing.T) {
 			"location": text("eastus2"), "bundleFile": text("b.tar.gz"), "ruleset": standardRuleset(), "resourceGroupName": text("rg"),
 			"peerings":   property.New([]property.Value{object(map[string]property.Value{"remoteVnetId": text("hub"), "prefixes": list("10.30.0.0/16"), "useRemoteGateways": property.New(true)})}),
 			"gateway":    object(map[string]property.Value{"vmSize": text("Standard_D4s_v5"), "zones": list("1")}),
-			"canary":     object(map[string]property.Value{"image": text("registry.example/bulkhead:1"), "required": property.New(true)}),
+			"canary":     object(map[string]property.Value{"image": text("mcr.microsoft.com/bulkhead:1"), "required": property.New(true)}),
 			"foundry":    object(map[string]property.Value{"name": text("account"), "sessions": property.New(40.0), "bound": property.New(true)}),
 			"skipGuards": property.New([]property.Value{object(map[string]property.Value{"id": text("NET-06"), "reason": text("the region is new")})}),
 		}, []string{"resourceGroupName"}, []string{"agentSubnetId", "networkInjections", "privateZoneIds", "rootCertificate", "rulesetDigest", "vaultUri", "canaryJobName", "gatewayIdentityId"}, "SpokeLock"},
@@ -165,7 +166,8 @@ func standardRuleset() property.Value {
 	if err != nil {
 		panic(err)
 	}
-	doc, err := policy.Decode(text)
+	// The canary of the test is in it too, with an image that the platform's own names hold.
+	doc, err := policy.Decode(bytes.Replace(text, []byte("[10.20.1.0/24]"), []byte("[10.20.1.0/24, 10.20.3.0/27]"), 1))
 	if err != nil {
 		panic(err)
 	}

@@ -20,6 +20,9 @@ type Spoke struct {
 	Resolve []string
 	// ToolCalls are the services that agents' tools call: names, or URLs such as https://mcp.contoso.com/mcp.
 	ToolCalls []string
+	// CanaryPrefix is the canary's subnet, and CanaryImage the hosts that its image is pulled from.
+	CanaryPrefix string
+	CanaryImage  []string
 	// Inspection has tool calls decrypted. URLs need it: `policy check` says so where it is missing.
 	Inspection bool
 }
@@ -66,6 +69,13 @@ func Standard(s Spoke) *Document {
 	add(Rule{Name: "deny-threat-intel", Destinations: []string{threats}, Action: deny})
 	add(Rule{Name: "allow-aca-fqdn", WebGroups: []string{platform}, Ports: https, Action: permit, Decrypt: &untouched, Allow: generated})
 	add(Rule{Name: "allow-aca-svctag", Destinations: []string{tags}, WebGroups: []string{platform}, SNI: &anySNI, Ports: https, Action: permit, Decrypt: &untouched, Allow: generated})
+	if len(s.CanaryImage) > 0 {
+		const canary, image = "canary", "canary-image"
+		d.SmartGroups = append(d.SmartGroups, SmartGroup{Name: canary, CIDRs: []string{s.CanaryPrefix}})
+		d.WebGroups = append(d.WebGroups, WebGroup{Name: image, FQDNs: slices.Clone(s.CanaryImage)})
+		add(Rule{Name: "allow-canary-image", WebGroups: []string{image}, Ports: https, Action: permit, Decrypt: &untouched})
+		d.Rules[len(d.Rules)-1].Sources = []string{canary} // agents have no business there
+	}
 	if len(s.ToolCalls) > 0 {
 		d.WebGroups = append(d.WebGroups, WebGroup{Name: groupTools})
 		decrypt := &untouched

@@ -1,6 +1,7 @@
 package ruleset
 
 import (
+	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
@@ -56,11 +57,14 @@ func TestStandard(t *testing.T) {
 // TestStandardPassesCheck holds that no spoke begins with a diagnostic.
 func TestStandardPassesCheck(t *testing.T) {
 	for what, change := range map[string]func(s *Spoke){
-		"alone":               func(s *Spoke) { s.AdjacentPrefixes = nil },
-		"without tools":       func(s *Spoke) { s.ToolCalls = nil },
-		"with one name":       func(s *Spoke) { s.ToolCalls, s.Inspection = []string{"api.github.com"}, false },
-		"with one URL":        func(s *Spoke) { s.ToolCalls = []string{"https://mcp.contoso.com/mcp"} },
-		"with a canary":       func(s *Spoke) { s.AgentPrefixes = append(s.AgentPrefixes, "10.20.3.0/27") },
+		"alone":         func(s *Spoke) { s.AdjacentPrefixes = nil },
+		"without tools": func(s *Spoke) { s.ToolCalls = nil },
+		"with one name": func(s *Spoke) { s.ToolCalls, s.Inspection = []string{"api.github.com"}, false },
+		"with one URL":  func(s *Spoke) { s.ToolCalls = []string{"https://mcp.contoso.com/mcp"} },
+		"with a canary": func(s *Spoke) { s.AgentPrefixes = append(s.AgentPrefixes, "10.20.3.0/27") },
+		"with its image": func(s *Spoke) {
+			s.AgentPrefixes, s.CanaryPrefix, s.CanaryImage = append(s.AgentPrefixes, "10.20.3.0/27"), "10.20.3.0/27", []string{"contoso.azurecr.io"}
+		},
 		"without endpoints":   func(s *Spoke) { s.EndpointPrefixes = nil },
 		"without zones":       func(s *Spoke) { s.Resolve = nil },
 		"with nothing at all": func(s *Spoke) { *s = Spoke{AgentPrefixes: s.AgentPrefixes} },
@@ -131,5 +135,20 @@ func TestResolvableNames(t *testing.T) {
 	}
 	if !slices.IsSorted(got) || len(slices.Compact(slices.Clone(got))) != len(got) {
 		t.Error(got)
+	}
+}
+
+// TestStandardCanaryImage: the registry of the canary's image is open to the canary, and not to agents.
+func TestStandardCanaryImage(t *testing.T) {
+	s := standardSpoke()
+	s.AgentPrefixes, s.CanaryPrefix, s.CanaryImage = append(s.AgentPrefixes, "10.20.3.0/27"), "10.20.3.0/27", []string{"contoso.azurecr.io"}
+	rules, err := policy.Compile(decoded(t, Standard(s)), policy.Environment{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for from, want := range map[string]bool{"10.20.3.4": true, "10.20.1.4": false} {
+		if got := rules.Question(netip.MustParseAddr(from), "contoso.azurecr.io"); got.Permitted() != want {
+			t.Errorf("%s asks for the registry: %+v", from, got)
+		}
 	}
 }

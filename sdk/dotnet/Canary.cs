@@ -112,6 +112,12 @@ namespace BulkheadDev.Bulkhead
         public string Prefix { get; set; } = null!;
 
         /// <summary>
+        /// ARM id of the Azure Container Registry that the image is in. The job then pulls as an identity of its own, which is made, may pull from that registry and nothing else, and is out of the reach of what runs in the job. That takes the right to assign roles on the registry. Default: the image is public.
+        /// </summary>
+        [Input("registryId")]
+        public string? RegistryId { get; set; }
+
+        /// <summary>
         /// Resource group of the virtual network.
         /// </summary>
         [Input("resourceGroupName", required: true)]

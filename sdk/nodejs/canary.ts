@@ -78,6 +78,7 @@ export class Canary extends pulumi.ComponentResource {
             resourceInputs["networkSecurityGroupId"] = args?.networkSecurityGroupId;
             resourceInputs["permitted"] = args?.permitted;
             resourceInputs["prefix"] = args?.prefix;
+            resourceInputs["registryId"] = args?.registryId;
             resourceInputs["resourceGroupName"] = args?.resourceGroupName;
             resourceInputs["rootCertificate"] = args?.rootCertificate;
             resourceInputs["routeTableId"] = args?.routeTableId;
@@ -131,6 +132,10 @@ export interface CanaryArgs {
      * Prefix of the canary's own subnet, /27 or wider. A subnet belongs to one environment, so it cannot be the agents'.
      */
     prefix: string;
+    /**
+     * ARM id of the Azure Container Registry that the image is in. The job then pulls as an identity of its own, which is made, may pull from that registry and nothing else, and is out of the reach of what runs in the job. That takes the right to assign roles on the registry. Default: the image is public.
+     */
+    registryId?: string;
     /**
      * Resource group of the virtual network.
      */

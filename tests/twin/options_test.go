@@ -1,6 +1,7 @@
 package twin
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -14,8 +15,12 @@ import (
 // change of what its tools may call, and its end.
 func TestOptions(t *testing.T) {
 	s := newSpoke(t)
+	registry, err := s.on.Registry("contoso")
+	if err != nil {
+		t.Fatal(err)
+	}
 	options := []string{
-		"dnsClosure: both", `canary: {image: "registry.example/bulkhead:1", decrypted: api.github.com, schedule: "0 * * * *", required: true}`,
+		"dnsClosure: both", fmt.Sprintf(`canary: {image: "contoso.azurecr.io/bulkhead:1", registryId: %s, decrypted: api.github.com, schedule: "0 * * * *", required: true}`, registry),
 		`adjacentPrefixes: [10.30.0.0/16]`, "gateway: {zones: ['1'], hsm: true}",
 	}
 	s.write(options...)

@@ -47,6 +47,12 @@ namespace BulkheadDev.Bulkhead.Inputs
         public Input<string>? Prefix { get; set; }
 
         /// <summary>
+        /// ARM id of the Azure Container Registry that the image is in, for which the canary is given an identity that may pull from it. Default: the image is public.
+        /// </summary>
+        [Input("registryId")]
+        public Input<string>? RegistryId { get; set; }
+
+        /// <summary>
         /// Run the probe in every update that changes the ruleset or the image, and give agentSubnetId and networkInjections only once it has succeeded, so that no account is made before. Default: false.
         /// </summary>
         [Input("required")]

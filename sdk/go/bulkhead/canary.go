@@ -69,6 +69,8 @@ type canaryArgs struct {
 	Permitted *string `pulumi:"permitted"`
 	// Prefix of the canary's own subnet, /27 or wider. A subnet belongs to one environment, so it cannot be the agents'.
 	Prefix string `pulumi:"prefix"`
+	// ARM id of the Azure Container Registry that the image is in. The job then pulls as an identity of its own, which is made, may pull from that registry and nothing else, and is out of the reach of what runs in the job. That takes the right to assign roles on the registry. Default: the image is public.
+	RegistryId *string `pulumi:"registryId"`
 	// Resource group of the virtual network.
 	ResourceGroupName string `pulumi:"resourceGroupName"`
 	// The root's certificate in PEM. Needed with decrypted.
@@ -99,6 +101,8 @@ type CanaryArgs struct {
 	Permitted *string
 	// Prefix of the canary's own subnet, /27 or wider. A subnet belongs to one environment, so it cannot be the agents'.
 	Prefix string
+	// ARM id of the Azure Container Registry that the image is in. The job then pulls as an identity of its own, which is made, may pull from that registry and nothing else, and is out of the reach of what runs in the job. That takes the right to assign roles on the registry. Default: the image is public.
+	RegistryId *string
 	// Resource group of the virtual network.
 	ResourceGroupName pulumi.StringInput
 	// The root's certificate in PEM. Needed with decrypted.

@@ -25,6 +25,8 @@ type CanaryOptions struct {
 	Permitted *string `pulumi:"permitted"`
 	// Prefix of the canary's subnet, /27 or wider. Default: the first /27 of the fourth /24 of addressSpace.
 	Prefix *string `pulumi:"prefix"`
+	// ARM id of the Azure Container Registry that the image is in, for which the canary is given an identity that may pull from it. Default: the image is public.
+	RegistryId *string `pulumi:"registryId"`
 	// Run the probe in every update that changes the ruleset or the image, and give agentSubnetId and networkInjections only once it has succeeded, so that no account is made before. Default: false.
 	Required *bool `pulumi:"required"`
 	// When the probe runs by itself, as a cron expression in UTC.
@@ -54,6 +56,8 @@ type CanaryOptionsArgs struct {
 	Permitted pulumi.StringPtrInput `pulumi:"permitted"`
 	// Prefix of the canary's subnet, /27 or wider. Default: the first /27 of the fourth /24 of addressSpace.
 	Prefix pulumi.StringPtrInput `pulumi:"prefix"`
+	// ARM id of the Azure Container Registry that the image is in, for which the canary is given an identity that may pull from it. Default: the image is public.
+	RegistryId pulumi.StringPtrInput `pulumi:"registryId"`
 	// Run the probe in every update that changes the ruleset or the image, and give agentSubnetId and networkInjections only once it has succeeded, so that no account is made before. Default: false.
 	Required pulumi.BoolPtrInput `pulumi:"required"`
 	// When the probe runs by itself, as a cron expression in UTC.
@@ -163,6 +167,11 @@ func (o CanaryOptionsOutput) Prefix() pulumi.StringPtrOutput {
 	return o.ApplyT(func(v CanaryOptions) *string { return v.Prefix }).(pulumi.StringPtrOutput)
 }
 
+// ARM id of the Azure Container Registry that the image is in, for which the canary is given an identity that may pull from it. Default: the image is public.
+func (o CanaryOptionsOutput) RegistryId() pulumi.StringPtrOutput {
+	return o.ApplyT(func(v CanaryOptions) *string { return v.RegistryId }).(pulumi.StringPtrOutput)
+}
+
 // Run the probe in every update that changes the ruleset or the image, and give agentSubnetId and networkInjections only once it has succeeded, so that no account is made before. Default: false.
 func (o CanaryOptionsOutput) Required() pulumi.BoolPtrOutput {
 	return o.ApplyT(func(v CanaryOptions) *bool { return v.Required }).(pulumi.BoolPtrOutput)
@@ -244,6 +253,16 @@ func (o CanaryOptionsPtrOutput) Prefix() pulumi.StringPtrOutput {
 			return nil
 		}
 		return v.Prefix
+	}).(pulumi.StringPtrOutput)
+}
+
+// ARM id of the Azure Container Registry that the image is in, for which the canary is given an identity that may pull from it. Default: the image is public.
+func (o CanaryOptionsPtrOutput) RegistryId() pulumi.StringPtrOutput {
+	return o.ApplyT(func(v *CanaryOptions) *string {
+		if v == nil {
+			return nil
+		}
+		return v.RegistryId
 	}).(pulumi.StringPtrOutput)
 }
 

@@ -31,6 +31,10 @@ export interface CanaryOptionsArgs {
      */
     prefix?: pulumi.Input<string | undefined>;
     /**
+     * ARM id of the Azure Container Registry that the image is in, for which the canary is given an identity that may pull from it. Default: the image is public.
+     */
+    registryId?: pulumi.Input<string | undefined>;
+    /**
      * Run the probe in every update that changes the ruleset or the image, and give agentSubnetId and networkInjections only once it has succeeded, so that no account is made before. Default: false.
      */
     required?: pulumi.Input<boolean | undefined>;

@@ -84,6 +84,10 @@ class CanaryOptionsArgsDict(TypedDict):
     """
     Prefix of the canary's subnet, /27 or wider. Default: the first /27 of the fourth /24 of addressSpace.
     """
+    registry_id: NotRequired[pulumi.Input[Optional[_builtins.str]]]
+    """
+    ARM id of the Azure Container Registry that the image is in, for which the canary is given an identity that may pull from it. Default: the image is public.
+    """
     required: NotRequired[pulumi.Input[Optional[_builtins.bool]]]
     """
     Run the probe in every update that changes the ruleset or the image, and give agentSubnetId and networkInjections only once it has succeeded, so that no account is made before. Default: false.
@@ -101,6 +105,7 @@ class CanaryOptionsArgs:
                  denied: pulumi.Input[Optional[_builtins.str]] = None,
                  permitted: pulumi.Input[Optional[_builtins.str]] = None,
                  prefix: pulumi.Input[Optional[_builtins.str]] = None,
+                 registry_id: pulumi.Input[Optional[_builtins.str]] = None,
                  required: pulumi.Input[Optional[_builtins.bool]] = None,
                  schedule: pulumi.Input[Optional[_builtins.str]] = None):
         """
@@ -111,6 +116,7 @@ class CanaryOptionsArgs:
         :param pulumi.Input[_builtins.str] denied: A name that the ruleset denies. Default: example.com.
         :param pulumi.Input[_builtins.str] permitted: A name that the ruleset permits. Default: mcr.microsoft.com.
         :param pulumi.Input[_builtins.str] prefix: Prefix of the canary's subnet, /27 or wider. Default: the first /27 of the fourth /24 of addressSpace.
+        :param pulumi.Input[_builtins.str] registry_id: ARM id of the Azure Container Registry that the image is in, for which the canary is given an identity that may pull from it. Default: the image is public.
         :param pulumi.Input[_builtins.bool] required: Run the probe in every update that changes the ruleset or the image, and give agentSubnetId and networkInjections only once it has succeeded, so that no account is made before. Default: false.
         :param pulumi.Input[_builtins.str] schedule: When the probe runs by itself, as a cron expression in UTC.
         """
@@ -123,6 +129,8 @@ class CanaryOptionsArgs:
             pulumi.set(__self__, "permitted", permitted)
         if prefix is not None:
             pulumi.set(__self__, "prefix", prefix)
+        if registry_id is not None:
+            pulumi.set(__self__, "registry_id", registry_id)
         if required is not None:
             pulumi.set(__self__, "required", required)
         if schedule is not None:
@@ -187,6 +195,18 @@ class CanaryOptionsArgs:
     @prefix.setter
     def prefix(self, value: pulumi.Input[Optional[_builtins.str]]):
         pulumi.set(self, "prefix", value)
+
+    @_builtins.property
+    @pulumi.getter(name="registryId")
+    def registry_id(self) -> pulumi.Input[Optional[_builtins.str]]:
+        """
+        ARM id of the Azure Container Registry that the image is in, for which the canary is given an identity that may pull from it. Default: the image is public.
+        """
+        return pulumi.get(self, "registry_id")
+
+    @registry_id.setter
+    def registry_id(self, value: pulumi.Input[Optional[_builtins.str]]):
+        pulumi.set(self, "registry_id", value)
 
     @_builtins.property
     @pulumi.getter

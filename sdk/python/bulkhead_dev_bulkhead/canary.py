@@ -29,6 +29,7 @@ class CanaryArgs:
                  decrypted: Optional[_builtins.str] = None,
                  denied: Optional[_builtins.str] = None,
                  permitted: Optional[_builtins.str] = None,
+                 registry_id: Optional[_builtins.str] = None,
                  root_certificate: pulumi.Input[Optional[_builtins.str]] = None,
                  schedule: Optional[_builtins.str] = None,
                  tags: pulumi.Input[Optional[Mapping[str, _builtins.str]]] = None):
@@ -45,6 +46,7 @@ class CanaryArgs:
         :param _builtins.str decrypted: A name that the ruleset decrypts; the probe then shows that the gateway's certificate for it is from the root.
         :param _builtins.str denied: A name that the ruleset denies. Default: example.com.
         :param _builtins.str permitted: A name that the ruleset permits on port 443. Default: mcr.microsoft.com, which the platform needs.
+        :param _builtins.str registry_id: ARM id of the Azure Container Registry that the image is in. The job then pulls as an identity of its own, which is made, may pull from that registry and nothing else, and is out of the reach of what runs in the job. That takes the right to assign roles on the registry. Default: the image is public.
         :param pulumi.Input[_builtins.str] root_certificate: The root's certificate in PEM. Needed with decrypted.
         :param _builtins.str schedule: When the probe runs by itself, as a cron expression in UTC. Default: only when somebody starts the job.
         :param pulumi.Input[Mapping[str, _builtins.str]] tags: Tags of every resource that can have them.
@@ -62,6 +64,8 @@ class CanaryArgs:
             pulumi.set(__self__, "denied", denied)
         if permitted is not None:
             pulumi.set(__self__, "permitted", permitted)
+        if registry_id is not None:
+            pulumi.set(__self__, "registry_id", registry_id)
         if root_certificate is not None:
             pulumi.set(__self__, "root_certificate", root_certificate)
         if schedule is not None:
@@ -190,6 +194,18 @@ class CanaryArgs:
         pulumi.set(self, "permitted", value)
 
     @_builtins.property
+    @pulumi.getter(name="registryId")
+    def registry_id(self) -> Optional[_builtins.str]:
+        """
+        ARM id of the Azure Container Registry that the image is in. The job then pulls as an identity of its own, which is made, may pull from that registry and nothing else, and is out of the reach of what runs in the job. That takes the right to assign roles on the registry. Default: the image is public.
+        """
+        return pulumi.get(self, "registry_id")
+
+    @registry_id.setter
+    def registry_id(self, value: Optional[_builtins.str]):
+        pulumi.set(self, "registry_id", value)
+
+    @_builtins.property
     @pulumi.getter(name="rootCertificate")
     def root_certificate(self) -> pulumi.Input[Optional[_builtins.str]]:
         """
@@ -239,6 +255,7 @@ class Canary(pulumi.ComponentResource):
                  network_security_group_id: pulumi.Input[Optional[_builtins.str]] = None,
                  permitted: Optional[_builtins.str] = None,
                  prefix: Optional[_builtins.str] = None,
+                 registry_id: Optional[_builtins.str] = None,
                  resource_group_name: pulumi.Input[Optional[_builtins.str]] = None,
                  root_certificate: pulumi.Input[Optional[_builtins.str]] = None,
                  route_table_id: pulumi.Input[Optional[_builtins.str]] = None,
@@ -258,6 +275,7 @@ class Canary(pulumi.ComponentResource):
         :param pulumi.Input[_builtins.str] network_security_group_id: ARM id of the agent subnet's network security group.
         :param _builtins.str permitted: A name that the ruleset permits on port 443. Default: mcr.microsoft.com, which the platform needs.
         :param _builtins.str prefix: Prefix of the canary's own subnet, /27 or wider. A subnet belongs to one environment, so it cannot be the agents'.
+        :param _builtins.str registry_id: ARM id of the Azure Container Registry that the image is in. The job then pulls as an identity of its own, which is made, may pull from that registry and nothing else, and is out of the reach of what runs in the job. That takes the right to assign roles on the registry. Default: the image is public.
         :param pulumi.Input[_builtins.str] resource_group_name: Resource group of the virtual network.
         :param pulumi.Input[_builtins.str] root_certificate: The root's certificate in PEM. Needed with decrypted.
         :param pulumi.Input[_builtins.str] route_table_id: ARM id of the agent subnet's route table: the canary proves that very table.
@@ -296,6 +314,7 @@ class Canary(pulumi.ComponentResource):
                  network_security_group_id: pulumi.Input[Optional[_builtins.str]] = None,
                  permitted: Optional[_builtins.str] = None,
                  prefix: Optional[_builtins.str] = None,
+                 registry_id: Optional[_builtins.str] = None,
                  resource_group_name: pulumi.Input[Optional[_builtins.str]] = None,
                  root_certificate: pulumi.Input[Optional[_builtins.str]] = None,
                  route_table_id: pulumi.Input[Optional[_builtins.str]] = None,
@@ -328,6 +347,7 @@ class Canary(pulumi.ComponentResource):
             if prefix is None and not opts.urn:
                 raise TypeError("Missing required property 'prefix'")
             __props__.__dict__["prefix"] = prefix
+            __props__.__dict__["registry_id"] = registry_id
             if resource_group_name is None and not opts.urn:
                 raise TypeError("Missing required property 'resource_group_name'")
             __props__.__dict__["resource_group_name"] = resource_group_name

@@ -19,6 +19,8 @@ const (
 	blobActions = "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/"
 	keyActions  = "Microsoft.KeyVault/vaults/keys/"
 
+	pullAction = "Microsoft.ContainerRegistry/registries/pull/read"
+
 	documentActions = "Microsoft.Search/searchServices/indexes/documents/"
 )
 
@@ -45,7 +47,7 @@ var roles = map[string]role{
 	"7ca78c08-252a-4471-8644-bb5ff32d4ba0": {name: "Search Service Contributor", actions: []string{"Microsoft.Search/searchServices/*"}},
 	"230815da-be43-4aae-9cb4-875f7bd000aa": {name: "Cosmos DB Operator", actions: []string{"Microsoft.DocumentDB/databaseAccounts/*"},
 		nots: []string{"Microsoft.DocumentDB/databaseAccounts/readonlyKeys/*", "Microsoft.DocumentDB/databaseAccounts/listKeys/*", "Microsoft.DocumentDB/databaseAccounts/sqlRoleAssignments/write"}},
-	"7f951dda-4ed3-4680-a7ca-43fe172d538d": {name: "AcrPull"},
+	"7f951dda-4ed3-4680-a7ca-43fe172d538d": {name: "AcrPull", actions: []string{pullAction}},
 	"53ca6127-db72-4b80-b1b0-d745d6d5456d": {name: "Azure AI User"},
 }
 

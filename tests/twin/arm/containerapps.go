@@ -118,12 +118,52 @@ func jobRules(o *operation) error {
 		if container.Text("image") == "" || container.Text("name") == "" {
 			return failure(400, "InvalidRequestParameterWithDetails", "A container of job %s has no name or image.", o.id.Name())
 		}
+		if err := o.pull(container); err != nil {
+			return err
+		}
 		// On the consumption profile CPU and memory go in fixed pairs.
 		if cpu, memory := container.Number("resources", "cpu"), container.Text("resources", "memory"); memory != text(2*cpu)+"Gi" {
 			return failure(400, "ContainerAppInvalidResourceTotal", "The total requested CPU and memory resources for this application (CPU: %v, memory: %s) is invalid. Total CPU and memory for all containers defined in a Container App must add up to one of the following CPU - Memory combinations: [cpu: 0.25, memory: 0.5Gi]; [cpu: 0.5, memory: 1.0Gi] and so on.", cpu, memory)
 		}
 	}
 	return nil
+}
+
+// pull looks for an image as Azure does before it takes a job: a registry of the subscription wants an identity of the job that may
+// pull from it. What is in any other registry, and whether the image is there, the twin cannot know.
+func (o *operation) pull(container Object) error {
+	server, _, _ := strings.Cut(container.Text("image"), "/")
+	for _, registry := range o.s.ofType(typeRegistry) {
+		if !same(registry.Body.Text("properties", "loginServer"), server) || registry.Body.True("properties", "anonymousPullEnabled") {
+			continue
+		}
+		refused := failure(400, "InvalidParameterValueInContainerTemplate", "The following field(s) are either invalid or missing. Field 'template.containers.%s.image' is invalid with details: 'Invalid value: \"%s\": GET https:: UNAUTHORIZED: authentication required';.",
+			container.Text("name"), container.Text("image"))
+		for _, given := range o.body.List("properties", "configuration", "registries") {
+			identity := given.Text("identity")
+			if !same(given.Text("server"), server) || identity == "" {
+				continue
+			}
+			if user := o.s.get(identity); user == nil || o.body.Object("identity", "userAssignedIdentities", identity) == nil {
+				return failure(400, "ContainerAppRegistryIdentityNotFound", "The identity %s of registry %s is not one of job %s.", identity, server, o.id.Name())
+			} else if o.s.authorized(user.Body.Text("properties", "principalId"), pullAction, registry.ID) == nil {
+				return nil
+			}
+		}
+		return refused
+	}
+	return nil
+}
+
+func registryName(name string) error {
+	if len(name) < 5 || len(name) > 50 || strings.Trim(key(name), "abcdefghijklmnopqrstuvwxyz0123456789") != "" {
+		return failure(400, "InvalidResourceName", "The registry name %s must have 5 to 50 letters and digits.", name)
+	}
+	return nil
+}
+
+func registryFill(o *operation, _ *Resource) {
+	o.body.Set(key(o.id.Name())+".azurecr.io", "properties", "loginServer")
 }
 
 func jobFill(o *operation, r *Resource) { identities(o, r) }

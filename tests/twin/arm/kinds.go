@@ -8,6 +8,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/authorization/armauthorization/v2"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/cognitiveservices/armcognitiveservices/v2"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/compute/armcompute/v7"
+	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/containerregistry/armcontainerregistry/v2"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/cosmos/armcosmos/v2"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/dnsresolver/armdnsresolver"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/keyvault/armkeyvault"
@@ -120,10 +121,12 @@ const (
 	typeStorage        = "Microsoft.Storage/storageAccounts"
 	typeBlobService    = "Microsoft.Storage/storageAccounts/blobServices"
 	typeContainer      = "Microsoft.Storage/storageAccounts/blobServices/containers"
+	typeLifecycle      = "Microsoft.Storage/storageAccounts/managementPolicies"
 	typeVault          = "Microsoft.KeyVault/vaults"
 	typeKey            = "Microsoft.KeyVault/vaults/keys"
 	typeRoleAssignment = "Microsoft.Authorization/roleAssignments"
 	typeRoleDefinition = "Microsoft.Authorization/roleDefinitions"
+	typeRegistry       = "Microsoft.ContainerRegistry/registries"
 	typeEnvironment    = "Microsoft.App/managedEnvironments"
 	typeJob            = "Microsoft.App/jobs"
 	typeExecution      = "Microsoft.App/jobs/executions"
@@ -179,6 +182,7 @@ func init() {
 		&kind{name: typeStorage, model: model[armstorage.Account](), located: true, valid: storageName, rules: storageRules, fill: storageFill},
 		&kind{name: typeBlobService, model: model[armstorage.BlobServiceProperties](), rules: blobServiceRules, undeletable: true},
 		&kind{name: typeContainer, model: model[armstorage.BlobContainer](), singletonParent: true, valid: containerName, rules: containerRules, fill: containerFill},
+		&kind{name: typeLifecycle, model: model[armstorage.ManagementPolicy](), rules: lifecycleRules},
 
 		&kind{name: typeVault, model: model[armkeyvault.Vault](), located: true, valid: vaultName, rules: vaultRules, fill: vaultFill, softDeleted: true},
 		&kind{name: typeKey, model: model[armkeyvault.Key](), valid: keyName, prepare: keyPrepare, rules: keyRules, fill: keyFill, undeletable: true},
@@ -186,6 +190,7 @@ func init() {
 		&kind{name: typeRoleAssignment, model: model[armauthorization.RoleAssignment](), rules: roleRules, fill: roleFill},
 		&kind{name: typeRoleDefinition, model: model[armauthorization.RoleDefinition](), rules: definitionRules, fill: definitionFill, removable: definitionRemovable},
 
+		&kind{name: typeRegistry, model: model[armcontainerregistry.Registry](), located: true, valid: registryName, fill: registryFill},
 		&kind{name: typeEnvironment, model: model[armappcontainers.ManagedEnvironment](), located: true, valid: containerAppName, rules: environmentRules, fill: environmentFill,
 			removable: inUse("ManagedEnvironmentInUse", "Managed environment %[1]s cannot be deleted while it holds %[2]s.")},
 		&kind{name: typeJob, model: model[armappcontainers.Job](), located: true, valid: jobName, rules: jobRules, fill: jobFill},
@@ -256,6 +261,8 @@ func init() {
 	enum(armdnsresolver.PossibleActionTypeValues())
 	enum(armdnsresolver.PossibleDNSSecurityRuleStateValues())
 	enum(armappcontainers.PossibleTriggerTypeValues())
+	enum(armappcontainers.PossibleIdentitySettingsLifeCycleValues())
+	enum(armstorage.PossibleRuleTypeValues())
 	enum(armcosmos.PossibleDatabaseAccountKindValues())
 	enum(armcosmos.PossibleDefaultConsistencyLevelValues())
 	enum(armcosmos.PossiblePublicNetworkAccessValues())

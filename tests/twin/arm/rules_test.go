@@ -36,6 +36,17 @@ func TestRules(t *testing.T) {
 	job := func(trigger string) string {
 		return `{"location":"eastus2","properties":{"environmentId":"<envs/e>","workloadProfileName":"Consumption","configuration":{"replicaTimeout":300,"triggerType":"Manual",` + trigger + `},"template":{"containers":[{"name":"p","image":"i","resources":{"cpu":0.25,"memory":"0.5Gi"}}]}}}`
 	}
+	registry := put("registries/contoso", `{"location":"eastus2","sku":{"name":"Premium"}}`)
+	puller := put("identities/pulls", `{"location":"eastus2"}`)
+	pulls := put("registries/contoso/providers/Microsoft.Authorization/roleAssignments/00000000-0000-4000-8000-000000000007", roleBody("<identities/pulls#principalId>", "7f951dda-4ed3-4680-a7ca-43fe172d538d"))
+	const credentials = `"registries":[{"server":"contoso.azurecr.io","identity":"<identities/pulls>"}],`
+	pulled := func(credentials string) string {
+		return strings.Replace(job(credentials+`"manualTriggerConfig":{}`), `"image":"i"`, `"image":"contoso.azurecr.io/bulkhead:1"`, 1)
+	}
+	lent := func(credentials string) string {
+		return strings.Replace(pulled(credentials), `{`, `{"identity":{"type":"UserAssigned","userAssignedIdentities":{"<identities/pulls>":{}}},`, 1)
+	}
+	const lifecycle = `{"properties":{"policy":{"rules":[{"name":"old","type":"Lifecycle","definition":{"filters":{"blobTypes":["blockBlob"],"prefixMatch":["attestation/"]},"actions":{"version":{"delete":{"daysAfterCreationGreaterThan":7}}}}}]}}}`
 	for _, c := range []struct {
 		name string
 		do   func(*world) error
@@ -246,6 +257,13 @@ func TestRules(t *testing.T) {
 		{"subnet of an environment goes", seq(put("envs/e", environment), del("vnets/v/subnets/agents")), "InUseSubnetCannotBeDeleted"},
 		{"job", seq(put("envs/e", environment), put("jobs/probe", job(`"manualTriggerConfig":{"parallelism":1}`))), ""},
 		{"job without its trigger", seq(put("envs/e", environment), put("jobs/probe", job(`"scheduleTriggerConfig":{"cronExpression":"0 * * * *"}`))), "ContainerAppsJobInvalidTriggerConfig"},
+		{"job of a registry", seq(put("envs/e", environment), registry, puller, pulls, put("jobs/probe", lent(credentials))), ""},
+		{"job without a role in its registry", seq(put("envs/e", environment), registry, puller, put("jobs/probe", lent(credentials))), "InvalidParameterValueInContainerTemplate"},
+		{"job that shows nobody to its registry", seq(put("envs/e", environment), registry, puller, pulls, put("jobs/probe", lent(""))), "InvalidParameterValueInContainerTemplate"},
+		{"job that pulls as another", seq(put("envs/e", environment), registry, puller, pulls, put("jobs/probe", pulled(credentials))), "ContainerAppRegistryIdentityNotFound"},
+		{"lifecycle", seq(storage, put("storage/account1/managementPolicies/default", lifecycle)), ""},
+		{"lifecycle by another name", seq(storage, put("storage/account1/managementPolicies/mine", lifecycle)), "InvalidResourceName"},
+		{"lifecycle without an age", seq(storage, put("storage/account1/managementPolicies/default", strings.Replace(lifecycle, "7", "0", 1))), "InvalidRequestPropertyValue"},
 		{"environment with a job goes", seq(put("envs/e", environment), put("jobs/probe", job(`"manualTriggerConfig":{"parallelism":1}`)), del("envs/e")), "ManagedEnvironmentInUse"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

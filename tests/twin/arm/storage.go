@@ -127,6 +127,34 @@ func blobServiceRules(o *operation) error {
 	return nil
 }
 
+// lifecycleRules: learn.microsoft.com/azure/storage/blobs/lifecycle-management-policy-structure.
+func lifecycleRules(o *operation) error {
+	if o.id.Name() != "default" {
+		return failure(400, "InvalidResourceName", "The management policy of %s is named default, not %s.", o.id.Parent(), o.id.Name())
+	}
+	all := o.body.List("properties", "policy", "rules")
+	if len(all) == 0 {
+		return failure(400, "InvalidRequestPropertyValue", "The management policy of %s has no rule.", o.id.Parent())
+	}
+	for _, rule := range all {
+		actions := rule.Object("definition", "actions")
+		if rule.Text("name") == "" || len(actions) == 0 {
+			return failure(400, "InvalidRequestPropertyValue", "A rule of the management policy of %s has no name or no action.", o.id.Parent())
+		}
+		for what := range actions {
+			for how := range actions.Object(what) {
+				if at := actions.Object(what, how); what != "baseBlob" && at != nil && at.Number("daysAfterCreationGreaterThan") < 1 {
+					return failure(400, "InvalidRequestPropertyValue", "Rule %s: %s.%s wants daysAfterCreationGreaterThan.", rule.Text("name"), what, how)
+				}
+			}
+		}
+		if len(rule.Object("definition").Texts("filters", "blobTypes")) == 0 {
+			return failure(400, "InvalidRequestPropertyValue", "Rule %s has no filters.blobTypes.", rule.Text("name"))
+		}
+	}
+	return nil
+}
+
 func containerRules(o *operation) error {
 	account := o.s.get(up(up(o.id.text)))
 	public := o.body.Text("properties", "publicAccess")

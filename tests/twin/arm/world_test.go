@@ -1,6 +1,7 @@
 package arm
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"path/filepath"
@@ -38,7 +39,7 @@ func (w *world) id(path string) string {
 		"vnets": "Network/virtualNetworks", "nsgs": "Network/networkSecurityGroups", "tables": "Network/routeTables", "nics": "Network/networkInterfaces",
 		"ips": "Network/publicIPAddresses", "nats": "Network/natGateways", "endpoints": "Network/privateEndpoints", "zones": "Network/privateDnsZones",
 		"policies": "Network/dnsResolverPolicies", "lists": "Network/dnsResolverDomainLists", "vms": "Compute/virtualMachines", "identities": "ManagedIdentity/userAssignedIdentities",
-		"storage": "Storage/storageAccounts", "vaults": "KeyVault/vaults", "envs": "App/managedEnvironments", "jobs": "App/jobs", "cosmos": "DocumentDB/databaseAccounts", "search": "Search/searchServices", "ai": "CognitiveServices/accounts",
+		"storage": "Storage/storageAccounts", "vaults": "KeyVault/vaults", "envs": "App/managedEnvironments", "registries": "ContainerRegistry/registries", "jobs": "App/jobs", "cosmos": "DocumentDB/databaseAccounts", "search": "Search/searchServices", "ai": "CognitiveServices/accounts",
 	} {
 		if rest, ok := strings.CutPrefix(path, short+"/"); ok {
 			return group + "/providers/Microsoft." + long + "/" + rest
@@ -64,7 +65,8 @@ func (w *world) body(body string) Object {
 		}
 		ref, tail, _ := strings.Cut(after, ">")
 		if at, who := strings.CutSuffix(ref, "#principalId"); who {
-			b.WriteString(w.get(at).Text("identity", "principalId"))
+			o := w.get(at)
+			b.WriteString(cmp.Or(o.Text("identity", "principalId"), o.Text("properties", "principalId")))
 		} else {
 			b.WriteString(w.id(ref))
 		}

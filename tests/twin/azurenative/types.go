@@ -130,6 +130,8 @@ func init() {
 	add(resource{path: account + "/blobServices/{blobServicesName}", singleton: true}, "storage:BlobServiceProperties", versions{"": {storage.BlobServicePropertiesArgs{}, storage.BlobServiceProperties{}}})
 	add(resource{path: account + "/blobServices/default/containers/{containerName}"}, "storage:BlobContainer", versions{"": {storage.BlobContainerArgs{}, storage.BlobContainer{}}})
 
+	add(resource{path: account + "/managementPolicies/{managementPolicyName}"}, "storage:ManagementPolicy", versions{"": {storage.ManagementPolicyArgs{}, storage.ManagementPolicy{}}})
+
 	vault := group + "/providers/Microsoft.KeyVault/vaults/{vaultName}"
 	add(resource{path: vault, forceNew: []string{"location"}, maintained: []string{"properties.accessPolicies"}}, "keyvault:Vault", versions{"": {keyvault.VaultArgs{}, keyvault.Vault{}}})
 	add(resource{path: vault + "/keys/{keyName}", dataPlane: true}, "keyvault:Key", versions{"": {keyvault.KeyArgs{}, keyvault.Key{}}})

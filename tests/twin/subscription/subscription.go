@@ -59,6 +59,21 @@ func (s *Subscription) RunJobs(run func(job json.RawMessage) (status string, beg
 	}
 }
 
+// Registry makes a container registry in a resource group of its own, as a company has one before it has a spoke.
+func (s *Subscription) Registry(name string) (id string, err error) {
+	state, err := s.Control.State()
+	if err != nil {
+		return "", err
+	}
+	group := "/subscriptions/" + state.Settings.Subscription + "/resourceGroups/shared"
+	if _, err := s.Control.Put(group, arm.Object{"location": "eastus2"}); err != nil {
+		return "", err
+	}
+	id = group + "/providers/Microsoft.ContainerRegistry/registries/" + name
+	_, err = s.Control.Put(id, arm.Object{"location": "eastus2", "sku": map[string]any{"name": "Premium"}})
+	return id, err
+}
+
 // Environment makes a process the principal, and leads it and the stand-in provider that it starts
 // to this subscription.
 func (s *Subscription) Environment(who identity.Principal) []string {

@@ -37,11 +37,15 @@ type demo struct {
 	cli   *engine.CLI
 	spoke *boot.Spoke // nil until the machine exists
 	wrong []killchain.Result
+
+	before []string // ids of what was there before the spoke, such as the subscription itself
 }
 
 // program is what a platform engineer writes.
 const program = `name: spoke
 runtime: yaml
+config:
+  registryId: {type: string} # of contoso.azurecr.io
 resources:
   spoke:
     type: bulkhead:FoundrySpoke
@@ -49,7 +53,7 @@ resources:
       location: eastus2
       rulesetFile: ruleset.yaml
       bundleFile: %q
-      canary: {image: "contoso.azurecr.io/bulkhead:0.1.0", required: true}
+      canary: {image: "contoso.azurecr.io/bulkhead:0.1.0", registryId: "${registryId}", required: true}
       deployerAddresses: [%s]
       protect: false # or pulumi destroy would be refused
 outputs:
@@ -122,7 +126,10 @@ func (d *demo) prepare(ctx context.Context) (err error) {
 	}
 	text := fmt.Sprintf(program, d.bundle, planes.DeployerAddress)
 	rules := strings.NewReplacer("file:FEEDS/", "https://"+boot.FeedsName+"/", "allow-agent-infra,       priority: 50", "allow-agent-infra,       priority: 12").Replace(lab.Ruleset)
-	rules = strings.Replace(rules, "cidrs: [10.20.1.0/24]", "cidrs: [10.20.1.0/24, 10.20.3.0/27]", 1) // the canary is held to what agents are
+	// The canary is held to what agents are, and may have its image.
+	rules = strings.NewReplacer("cidrs: [10.20.1.0/24]", "cidrs: [10.20.1.0/24, 10.20.3.0/27]", "smartGroups:\n", "smartGroups:\n  - {name: canary,                cidrs: [10.20.3.0/27]}\n",
+		"webGroups:\n", "webGroups:\n  - name: canary-image\n    fqdns: [contoso.azurecr.io, contoso.eastus2.data.azurecr.io]\n",
+		"rules:\n", "rules:\n  - {name: allow-canary-image,      priority: 5, sources: [canary], webGroups: [canary-image], ports: [tcp/443], action: PERMIT, decrypt: DECRYPT_NOT_ALLOWED}\n").Replace(rules)
 	for name, content := range map[string]string{"Pulumi.yaml": text, "ruleset.yaml": rules} {
 		if err := os.WriteFile(filepath.Join(project, name), []byte(content), 0o644); err != nil {
 			return err
@@ -136,7 +143,18 @@ func (d *demo) prepare(ctx context.Context) (err error) {
 	for line := range strings.Lines(text) {
 		fmt.Fprint(d.w, "  "+line)
 	}
-	_, err = d.pulumi(ctx, "stack", "init", "dev")
+	if _, err = d.pulumi(ctx, "stack", "init", "dev"); err != nil {
+		return err
+	}
+	registry, err := d.sub.Registry("contoso")
+	if err != nil {
+		return err
+	}
+	if d.before, err = d.sub.Left(); err != nil {
+		return err
+	}
+	fmt.Fprintf(d.w, "\n  $ pulumi config set registryId %s\n", registry)
+	_, err = d.pulumi(ctx, "config", "set", "registryId", registry)
 	return err
 }
 
@@ -405,7 +423,7 @@ func (d *demo) destroy(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	left = slices.DeleteFunc(left, func(id string) bool { return strings.Count(id, "/") == 2 }) // the subscription itself
+	left = slices.DeleteFunc(left, func(id string) bool { return slices.Contains(d.before, id) })
 	if len(left) > 0 {
 		return fmt.Errorf("left behind: %s", strings.Join(left, ", "))
 	}

@@ -123,6 +123,21 @@ public final class CanaryArgs extends com.pulumi.resources.ResourceArgs {
     }
 
     /**
+     * ARM id of the Azure Container Registry that the image is in. The job then pulls as an identity of its own, which is made, may pull from that registry and nothing else, and is out of the reach of what runs in the job. That takes the right to assign roles on the registry. Default: the image is public.
+     * 
+     */
+    @Import(name="registryId")
+    private @Nullable String registryId;
+
+    /**
+     * @return ARM id of the Azure Container Registry that the image is in. The job then pulls as an identity of its own, which is made, may pull from that registry and nothing else, and is out of the reach of what runs in the job. That takes the right to assign roles on the registry. Default: the image is public.
+     * 
+     */
+    public Optional<String> registryId() {
+        return Optional.ofNullable(this.registryId);
+    }
+
+    /**
      * Resource group of the virtual network.
      * 
      */
@@ -222,6 +237,7 @@ public final class CanaryArgs extends com.pulumi.resources.ResourceArgs {
         this.networkSecurityGroupId = $.networkSecurityGroupId;
         this.permitted = $.permitted;
         this.prefix = $.prefix;
+        this.registryId = $.registryId;
         this.resourceGroupName = $.resourceGroupName;
         this.rootCertificate = $.rootCertificate;
         this.routeTableId = $.routeTableId;
@@ -332,6 +348,17 @@ public final class CanaryArgs extends com.pulumi.resources.ResourceArgs {
          */
         public Builder prefix(String prefix) {
             $.prefix = prefix;
+            return this;
+        }
+
+        /**
+         * @param registryId ARM id of the Azure Container Registry that the image is in. The job then pulls as an identity of its own, which is made, may pull from that registry and nothing else, and is out of the reach of what runs in the job. That takes the right to assign roles on the registry. Default: the image is public.
+         * 
+         * @return builder
+         * 
+         */
+        public Builder registryId(@Nullable String registryId) {
+            $.registryId = registryId;
             return this;
         }
 

@@ -97,6 +97,21 @@ public final class CanaryOptionsArgs extends com.pulumi.resources.ResourceArgs {
     }
 
     /**
+     * ARM id of the Azure Container Registry that the image is in, for which the canary is given an identity that may pull from it. Default: the image is public.
+     * 
+     */
+    @Import(name="registryId")
+    private @Nullable Output<String> registryId;
+
+    /**
+     * @return ARM id of the Azure Container Registry that the image is in, for which the canary is given an identity that may pull from it. Default: the image is public.
+     * 
+     */
+    public Optional<Output<String>> registryId() {
+        return Optional.ofNullable(this.registryId);
+    }
+
+    /**
      * Run the probe in every update that changes the ruleset or the image, and give agentSubnetId and networkInjections only once it has succeeded, so that no account is made before. Default: false.
      * 
      */
@@ -134,6 +149,7 @@ public final class CanaryOptionsArgs extends com.pulumi.resources.ResourceArgs {
         this.image = $.image;
         this.permitted = $.permitted;
         this.prefix = $.prefix;
+        this.registryId = $.registryId;
         this.required = $.required;
         this.schedule = $.schedule;
     }
@@ -259,6 +275,27 @@ public final class CanaryOptionsArgs extends com.pulumi.resources.ResourceArgs {
          */
         public Builder prefix(String prefix) {
             return prefix(Output.of(prefix));
+        }
+
+        /**
+         * @param registryId ARM id of the Azure Container Registry that the image is in, for which the canary is given an identity that may pull from it. Default: the image is public.
+         * 
+         * @return builder
+         * 
+         */
+        public Builder registryId(@Nullable Output<String> registryId) {
+            $.registryId = registryId;
+            return this;
+        }
+
+        /**
+         * @param registryId ARM id of the Azure Container Registry that the image is in, for which the canary is given an identity that may pull from it. Default: the image is public.
+         * 
+         * @return builder
+         * 
+         */
+        public Builder registryId(String registryId) {
+            return registryId(Output.of(registryId));
         }
 
         /**
