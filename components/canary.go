@@ -157,6 +157,9 @@ func (args *CanaryArgs) check() error {
 	if args.Image == "" {
 		p.add("image", "name an image that has the bulkhead program in it")
 	}
+	if server := imageServer(args.Image); strings.Contains(server, ":") {
+		p.add("image", "%s names a port: only registries on 443 are reached through the gateway", server)
+	}
 	if args.RegistryID != nil {
 		switch {
 		case !registryID.MatchString(*args.RegistryID):
@@ -191,7 +194,7 @@ func imageServer(image string) string {
 // (learn.microsoft.com/azure/container-registry/container-registry-dedicated-data-endpoints).
 func imageHosts(image, location string) []string {
 	server := imageServer(image)
-	if server == "" {
+	if server == "" || strings.Contains(server, ":") { // a port, which CanaryArgs refuses
 		return nil
 	}
 	hosts := []string{server}

@@ -107,6 +107,7 @@ func TestImageHosts(t *testing.T) {
 	for image, want := range map[string][]string{
 		"contoso.azurecr.io/bulkhead:1":     {"contoso.azurecr.io", "contoso.eastus2.data.azurecr.io"},
 		"ghcr.io/contoso/bulkhead@sha256:0": {"ghcr.io"},
+		"registry.example:5000/bulkhead":    nil,
 		"bulkhead:1":                        nil,
 		"contoso/bulkhead":                  nil,
 		"":                                  nil,
@@ -124,6 +125,7 @@ func TestCanaryRefuses(t *testing.T) {
 	}{
 		{"prefix", func(a *CanaryArgs) { a.Prefix = "10.20.3.0/28" }},
 		{"image", func(a *CanaryArgs) { a.Image = "" }},
+		{"image", func(a *CanaryArgs) { a.Image = "registry.example:5000/bulkhead:1" }},
 		{"registryId", func(a *CanaryArgs) { a.RegistryID = new("contoso") }},
 		{"image", func(a *CanaryArgs) {
 			a.Image, a.RegistryID = "bulkhead:1", new("/subscriptions/s/resourceGroups/g/providers/Microsoft.ContainerRegistry/registries/contoso")

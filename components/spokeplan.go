@@ -171,7 +171,7 @@ func (args *FoundrySpokeArgs) guarded(plan *spokePlan) preflight.Plan {
 		GatewayPrefix:    plan.gateway,
 		EndpointPrefix:   plan.endpoints,
 		CanaryPrefix:     plan.canary,
-		CanaryImageHost:  imageServer(or(args.Canary, CanaryOptions{}).Image),
+		CanaryImageHost:  registryOf(args),
 		GatewayAddress:   plan.address,
 		Delegation:       Delegation,
 		Sessions:         or(foundry.Sessions, 0),
@@ -183,6 +183,15 @@ func (args *FoundrySpokeArgs) guarded(plan *spokePlan) preflight.Plan {
 		DefinesRole:      or(tags.Source, "") != "none" && tags.RoleDefinitionID == nil,
 		Ruleset:          &preflight.Ruleset{Document: plan.document.text},
 	}
+}
+
+// registryOf is the host that the canary's image is pulled from; empty where that is not known.
+func registryOf(args *FoundrySpokeArgs) string {
+	hosts := imageHosts(or(args.Canary, CanaryOptions{}).Image, args.Location)
+	if len(hosts) == 0 {
+		return ""
+	}
+	return hosts[0]
 }
 
 // guardedBy is the argument that a finding about a planned resource is about.
