@@ -502,7 +502,7 @@ func TestManyStreams(t *testing.T) {
 
 // Large bodies pass both ways in the memory of their buffers, and so do unread ones.
 func TestMemoryIsBounded(t *testing.T) {
-	const size = 2 << 30
+	const size = 512 << 20
 	for _, h2 := range []bool{false, true} {
 		r := newRig(t)
 		r.serve(t, r.back.leaf(t, site), h2, nil, func(w http.ResponseWriter, r *http.Request) {
