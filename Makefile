@@ -62,6 +62,7 @@ demo: build ## the main job, end to end, in about a minute; after `make twin` fr
 
 test: deps twin build ## every test: tables, golden files, properties, the lab with real clients
 	$(GO) test -count=1 -timeout 20m ./...
+	cd gateway/image/oci && $(GO) test -count=1 . # a module of its own
 
 lint: ## gofmt, go vet and staticcheck
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$unformatted" ]; then echo "gofmt these files:"; echo "$$unformatted"; exit 1; fi
