@@ -3,6 +3,7 @@ package components
 import (
 	"fmt"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -106,4 +107,26 @@ func or[T any](value *T, otherwise T) T {
 		return otherwise
 	}
 	return *value
+}
+
+// naming is Azure's rule for the names of a type of resource, of which eight characters are azure-native's
+// (learn.microsoft.com/azure/azure-resource-manager/management/resource-name-rules).
+type naming struct {
+	most    int
+	pattern *regexp.Regexp
+	of      string // in words
+}
+
+var (
+	nameOfVM = naming{64, regexp.MustCompile(`^[A-Za-z]([A-Za-z0-9_-]*[A-Za-z0-9])?$`),
+		"letters, digits, hyphens and underscores, the first a letter, the last no hyphen or underscore"}
+	nameOfJob = naming{32, regexp.MustCompile(`^[a-z](-?[a-z0-9])*$`), "lower-case letters, digits and single hyphens between them, the first a letter"}
+)
+
+// check refuses a component's name that Azure would refuse in a resource's, after it has made others. The component adds some characters.
+func (n naming) check(component, name string, adds int) error {
+	if most := n.most - 8 - adds; len(name) > most || !n.pattern.MatchString(name) {
+		return fmt.Errorf("%q cannot name a %s, because names of Azure's resources are made of it: take at most %d characters, %s", name, component, most, n.of)
+	}
+	return nil
 }

@@ -69,6 +69,9 @@ func NewCanary(ctx *pulumi.Context, name string, args CanaryArgs, opts ...pulumi
 }
 
 func newCanary(ctx *pulumi.Context, name string, args CanaryArgs, opts ...pulumi.ResourceOption) (*Canary, error) {
+	if err := nameOfJob.check("canary", name, 0); err != nil {
+		return nil, err
+	}
 	if err := args.check(); err != nil {
 		return nil, err
 	}

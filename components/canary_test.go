@@ -4,6 +4,7 @@ import (
 	"errors"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
@@ -145,5 +146,18 @@ func TestCanaryRefuses(t *testing.T) {
 				t.Errorf("made %v", r.names())
 			}
 		})
+	}
+}
+
+// A name is refused before anything is made if no job can have it.
+func TestCanaryNames(t *testing.T) {
+	for name, want := range map[string]bool{"canary": true, strings.Repeat("c", 24): true, strings.Repeat("c", 25): false, "Canary": false, "can.ary": false} {
+		r, err := provision(t, func(ctx *pulumi.Context) error {
+			_, err := NewCanary(ctx, name, canaryArgs())
+			return err
+		})
+		if (err == nil) != want || err != nil && len(r.made) > 0 {
+			t.Errorf("%q: %v, made %v", name, err, r.names())
+		}
 	}
 }

@@ -1,8 +1,6 @@
 package components
 
 import (
-	"fmt"
-	"regexp"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
@@ -246,25 +244,13 @@ func NewFoundrySpoke(ctx *pulumi.Context, name string, args FoundrySpokeArgs, op
 	return registered(ctx, c, err)
 }
 
-// named refuses a spoke's name that Azure would refuse in one of its resources' names, after it has made others. A
-// virtual machine's has at most 64 characters, that of a job of Container Apps 32 and no capitals; of them azure-native
-// adds eight, and the spoke -gateway or -canary
-// (learn.microsoft.com/azure/azure-resource-manager/management/resource-name-rules).
+// named refuses a spoke's name.
 func (args *FoundrySpokeArgs) named(name string) error {
-	most, pattern, of := 64-8-len("-gateway"), vmName, "letters, digits, hyphens and underscores, the first a letter, the last no hyphen or underscore"
 	if args.Canary != nil {
-		most, pattern, of = 32-8-len("-canary"), jobName, "lower-case letters, digits and single hyphens between them, the first a letter"
+		return nameOfJob.check("spoke", name, len("-canary"))
 	}
-	if len(name) > most || !pattern.MatchString(name) {
-		return fmt.Errorf("%q cannot name a spoke, because names of Azure's resources are made of it: take at most %d characters, %s", name, most, of)
-	}
-	return nil
+	return nameOfVM.check("spoke", name, len("-gateway"))
 }
-
-var (
-	vmName  = regexp.MustCompile(`^[A-Za-z]([A-Za-z0-9_-]*[A-Za-z0-9])?$`)
-	jobName = regexp.MustCompile(`^[a-z](-?[a-z0-9])*$`)
-)
 
 func newFoundrySpoke(ctx *pulumi.Context, name string, args FoundrySpokeArgs, opts ...pulumi.ResourceOption) (*FoundrySpoke, error) {
 	if err := args.named(name); err != nil {

@@ -111,6 +111,9 @@ func NewSpokeGateway(ctx *pulumi.Context, name string, args SpokeGatewayArgs, op
 }
 
 func newSpokeGateway(ctx *pulumi.Context, name string, args SpokeGatewayArgs, opts ...pulumi.ResourceOption) (*SpokeGateway, error) {
+	if err := nameOfVM.check("gateway", name, 0); err != nil {
+		return nil, err
+	}
 	plain, err := args.check()
 	if err != nil {
 		return nil, err
