@@ -1,7 +1,6 @@
 package components
 
 import (
-
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
 	"github.com/bulkhead-dev/bulkhead/components/ruleset"
