@@ -65,7 +65,7 @@ func ServiceTags(ctx context.Context, subscription, location string, credential 
 		return nil, terse(err)
 	}
 	if val(found.NextLink) != "" { // never seen; a part of the list would be taken for all of it
-		return nil, errors.New("Azure answers with a part of its service tags, and this version reads them in one answer only")
+		return nil, errors.New("the resource manager answers with a part of its service tags, and this version reads them in one answer only")
 	}
 	out := tagFile{Cloud: val(found.Cloud), Values: []tagList{}}
 	out.ChangeNumber, _ = strconv.Atoi(val(found.ChangeNumber)) // a number in a string, and of interest to people only
@@ -106,7 +106,7 @@ func terse(err error) error {
 	case !errors.As(err, &answer):
 		return errors.New(strings.Join(strings.Fields(err.Error()), " "))
 	case answer.StatusCode == http.StatusForbidden:
-		return fmt.Errorf("Azure answers 403 %s; the identity needs the action Microsoft.Network/locations/serviceTags/read in the subscription (a new assignment takes up to ten minutes)", answer.ErrorCode)
+		return fmt.Errorf("the resource manager answers 403 %s; the identity needs the action Microsoft.Network/locations/serviceTags/read in the subscription (a new assignment takes up to ten minutes)", answer.ErrorCode)
 	}
-	return fmt.Errorf("Azure answers %d %s", answer.StatusCode, answer.ErrorCode)
+	return fmt.Errorf("the resource manager answers %d %s", answer.StatusCode, answer.ErrorCode)
 }
