@@ -97,6 +97,9 @@ func TestCanaryPulls(t *testing.T) {
 	if got, want := configuration["identitySettings"], []any{map[string]any{"identity": identity, "lifecycle": "None"}}; !reflect.DeepEqual(got, want) {
 		t.Errorf("identities of what runs: %v, want %v", got, want)
 	}
+	if !r.waitsFor(job, "RoleAssignment canary-pulls") {
+		t.Error("the job does not wait for the right to pull")
+	}
 	granted := r.one(t, "RoleAssignment", "")
 	if granted.plain("scope") != registry || granted.plain("principalId") != "11111111-0000-0000-0000-000000000000" ||
 		granted.plain("roleDefinitionId") != subscription+"/providers/Microsoft.Authorization/roleDefinitions/7f951dda-4ed3-4680-a7ca-43fe172d538d" {

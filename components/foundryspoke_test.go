@@ -404,6 +404,9 @@ func TestSpokeRefuses(t *testing.T) {
 		{"decrypts without a root", func(a *FoundrySpokeArgs) {
 			a.ToolCalls, a.RulesetFile, a.Inspection = nil, new("../examples/ruleset.yaml"), new(false)
 		}, "rulesetFile", "allow-tool-calls"},
+		{"a canary whose image is denied", func(a *FoundrySpokeArgs) {
+			a.ToolCalls, a.RulesetFile, a.Canary = nil, new("../examples/ruleset.yaml"), &CanaryOptions{Image: "contoso.azurecr.io/bulkhead:1"}
+		}, "canary.image", "RUL-13"},
 		{"tools beside a file", func(a *FoundrySpokeArgs) { a.RulesetFile = new("../examples/ruleset.yaml") }, "toolCalls", ""},
 		{"a tool that is no name", func(a *FoundrySpokeArgs) { a.ToolCalls = []string{"https://api.github.com"} }, "toolCalls", ""},
 	} {

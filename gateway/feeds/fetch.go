@@ -114,7 +114,6 @@ func (f *Fetcher) ask(ctx context.Context, host, address string, last Kept) (*ht
 			TLSHandshakeTimeout:    dialTime,
 			ResponseHeaderTimeout:  30 * time.Second,
 			MaxResponseHeaderBytes: maxHeaders,
-			DisableCompression:     true,
 			DisableKeepAlives:      true,
 		},
 		CheckRedirect: func(next *http.Request, via []*http.Request) error {
@@ -198,7 +197,7 @@ func (f *Fetcher) take(ctx context.Context, feed policy.Feed, resp *http.Respons
 		return false, err
 	}
 	kept.Entries, kept.Addresses = stats.Entries, addresses(data)
-	if last.usable && last.URL == kept.URL && now.Sub(last.Current) < patience {
+	if last.usable && now.Sub(last.Current) < patience {
 		if err := odd(last, kept); err != nil {
 			return false, fmt.Errorf("%w, or at once under another name in the ruleset", err)
 		}

@@ -232,12 +232,49 @@ func TestFetchRefused(t *testing.T) {
 			if left, _ := filepath.Glob(filepath.Join(p.dir, drafts+"*")); len(left) > 0 {
 				t.Errorf("left behind: %v", left)
 			}
+			if n := p.asked.Load(); n > 2+maxHops {
+				t.Errorf("asked %d times", n)
+			}
 			for _, to := range p.dialed {
 				if to != netip.MustParseAddrPort("20.60.8.1:443") {
 					t.Errorf("dialled %s", to)
 				}
 			}
 		})
+	}
+}
+
+// TestFetchDamaged: what is kept and was damaged is asked for whole, and a server that will not send it confirms nothing.
+func TestFetchDamaged(t *testing.T) {
+	modified := true
+	p := publish(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("ETag", `"1"`)
+		if !modified || r.Header.Get("If-None-Match") != "" {
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+		fmt.Fprint(w, list(200))
+	})
+	if _, err := p.Fetch(t.Context(), example); err != nil {
+		t.Fatal(err)
+	}
+	whole, err := os.ReadFile(p.path(example))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(p.path(example), whole[:len(whole)-20], 0o640); err != nil {
+		t.Fatal(err)
+	}
+	modified = false
+	if changed, err := p.Fetch(t.Context(), example); err == nil || changed {
+		t.Errorf("confirmed what is damaged: %v, %v", changed, err)
+	}
+	modified = true
+	if changed, err := p.Fetch(t.Context(), example); err != nil || !changed {
+		t.Errorf("not fetched anew: %v, %v", changed, err)
+	}
+	if again, err := os.ReadFile(p.path(example)); err != nil || !bytes.Equal(again, whole) {
+		t.Errorf("still damaged: %v", err)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -49,6 +50,14 @@ func TestKeeperTries(t *testing.T) {
 		}
 		if s := k.Sources(); len(s) != 1 || s[0].Entries != 0 || s[0].Error != "the manager is away" {
 			t.Errorf("%+v", s)
+		}
+
+		asked = nil
+		k.Hurry() // somebody has mended something: what fails still is tried again soon
+		time.Sleep(30 * time.Second)
+		synctest.Wait()
+		if n := len(asked); n < 3 {
+			t.Errorf("asked %d times in half a minute", n)
 		}
 
 		fails = nil
@@ -123,6 +132,63 @@ func TestKeeperFollows(t *testing.T) {
 		}
 		if s := k.Sources(); len(s) != 2 || s[0].Feed != "a" || s[1].From != "https://new.example/" {
 			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// TestKeeperLater: after an answer the first failure is tried again soon, however many there were before it.
+func TestKeeperLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var asked []time.Time
+		good := false
+		k := NewKeeper(KeeperOptions{TagsRefresh: 24 * time.Hour, Discovery: &Discovery{File: filepath.Join(t.TempDir(), "servicetags.json"), Ask: func(context.Context) ([]byte, error) {
+			asked = append(asked, time.Now())
+			if !good {
+				return nil, errors.New("the manager is away")
+			}
+			return tagsJSON(1, "AzureActiveDirectory"), nil
+		}}})
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		k.Follow(ctx, &policy.Document{})
+		time.Sleep(12 * time.Hour)
+		good = true
+		<-k.Changed()
+		synctest.Wait()
+		good, asked = false, nil
+		time.Sleep(30 * time.Hour)
+		synctest.Wait()
+		if len(asked) < 2 || asked[1].Sub(asked[0]) > 10*time.Second {
+			t.Errorf("asked at %v", asked)
+		}
+	})
+}
+
+// TestKeeperProvided: a feed that somebody put a file for is not asked, until the file is gone.
+func TestKeeperProvided(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var asked atomic.Int32
+		dir := t.TempDir()
+		k := NewKeeper(KeeperOptions{Refresh: 6 * time.Hour, Fetcher: NewFetcher(dir, func(context.Context, string) ([]netip.Addr, error) {
+			asked.Add(1)
+			return nil, errors.New("no such host")
+		})})
+		file := write(t, filepath.Join(dir, "a.txt"), "45.0.0.1\n")
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		k.Follow(ctx, &policy.Document{ThreatGroups: []policy.ThreatGroup{{Name: "bad", Feeds: []policy.Feed{{Name: "a", Format: Netset, URL: "https://a.example/"}}}}})
+		time.Sleep(24 * time.Hour)
+		synctest.Wait()
+		if n := asked.Load(); n > 0 || len(k.Sources()) > 0 {
+			t.Errorf("asked %d times, sources %+v", n, k.Sources())
+		}
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(8 * time.Hour)
+		synctest.Wait()
+		if asked.Load() == 0 {
+			t.Error("not asked after the file was gone")
 		}
 	})
 }
