@@ -72,7 +72,13 @@ const (
 	added   = "invoices.contoso.com"
 )
 
-func (d *demo) run(ctx context.Context) (err error) {
+// part is one of the demonstration, which the others before it have led up to.
+type part = func(d *demo, ctx context.Context) error
+
+// whole is all of it.
+var whole = []part{(*demo).preview, (*demo).up, (*demo).data, (*demo).attack, (*demo).change, (*demo).audit, (*demo).destroy}
+
+func (d *demo) run(ctx context.Context, parts []part) (err error) {
 	if err := d.open(); err != nil {
 		return err
 	}
@@ -90,8 +96,8 @@ func (d *demo) run(ctx context.Context) (err error) {
 	if err := d.prepare(ctx); err != nil {
 		return err
 	}
-	for _, part := range []func(context.Context) error{d.preview, d.up, d.data, d.attack, d.change, d.audit, d.destroy} {
-		if err := part(ctx); err != nil {
+	for _, part := range parts {
+		if err := part(d, ctx); err != nil {
 			return err
 		}
 	}

@@ -28,7 +28,7 @@ func main() {
 	prepare := flags.Bool("prepare", false, "only build what is missing")
 	flags.BoolVar(&d.verbose, "v", false, "show all that the engine prints")
 	flags.Parse(os.Args[1:])
-	run := d.main
+	run := func(w io.Writer) error { return d.main(w, whole) }
 	if *prepare {
 		run = func(io.Writer) error { return d.open() }
 	}
@@ -41,7 +41,7 @@ func main() {
 // longest bounds the demonstration; it takes about a minute.
 const longest = 5 * time.Minute
 
-func (d *demo) main(w io.Writer) (err error) {
+func (d *demo) main(w io.Writer, parts []part) (err error) {
 	if err := lab.Enter(); err != nil {
 		return err
 	}
@@ -65,5 +65,5 @@ func (d *demo) main(w io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(d.dir)) }()
-	return d.run(ctx)
+	return d.run(ctx, parts)
 }
