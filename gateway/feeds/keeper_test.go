@@ -219,3 +219,43 @@ func TestDiscoveredFirst(t *testing.T) {
 		t.Errorf("nothing yet: %v, %v, %v", data, problems, err)
 	}
 }
+
+// TestDiscoveryPatience: a list that shrank is refused for a week, and taken then.
+func TestDiscoveryPatience(t *testing.T) {
+	clock := time.Now()
+	tags := make([]string, 200)
+	for i := range tags {
+		tags[i] = fmt.Sprint("Tag", i)
+	}
+	d := Discovery{File: filepath.Join(t.TempDir(), "servicetags.json"), now: func() time.Time { return clock },
+		Ask: func(context.Context) ([]byte, error) { return tagsJSON(1, tags...), nil }}
+	if changed, err := d.Fetch(t.Context()); err != nil || !changed {
+		t.Fatal(changed, err)
+	}
+	tags = tags[:10]
+	for _, tt := range []struct {
+		days int
+		want bool
+	}{{6, false}, {8, true}} {
+		clock = time.Now().Add(time.Duration(tt.days) * 24 * time.Hour)
+		if changed, err := d.Fetch(t.Context()); (err == nil) != tt.want || changed != tt.want {
+			t.Errorf("after %d days: %v, %v", tt.days, changed, err)
+		}
+	}
+}
+
+// TestSweepDrafts: what a process that was killed has left goes, what another may be writing stays.
+func TestSweepDrafts(t *testing.T) {
+	dir := t.TempDir()
+	old, young := write(t, filepath.Join(dir, drafts+"old"), ""), write(t, filepath.Join(dir, drafts+"young"), "")
+	ago := time.Now().Add(-2 * time.Hour)
+	if err := os.Chtimes(old, ago, ago); err != nil {
+		t.Fatal(err)
+	}
+	NewFetcher(dir, nil)
+	for file, want := range map[string]bool{old: false, young: true} {
+		if _, err := os.Stat(file); (err == nil) != want {
+			t.Errorf("%s: %v", filepath.Base(file), err)
+		}
+	}
+}
